@@ -1,0 +1,505 @@
+"""PEARL: Rakelly, Zhou, Quillen, Finn & Levine 2019 (arXiv:1903.08254), Algorithm 1 (meta-training) and 2 (meta-test).
+
+  L1   replay B^i for each training task; networks encoder q(z|c), actor pi(a|s,z), critics Q(s,a,z), V(s,z)
+  L2   while not done:
+  L3     for a few tasks i: forget the recent context of i
+  L4       collect episodes with z ~ r(z) = N(0, I); they are context and RL data
+  L5       collect episodes with z ~ q(z|c), c from the recent context; RL data (posterior_steps: context, too)
+  L6     for each gradient step, on a meta-batch of tasks:
+  L7       context c^i from the recent data, RL batch b^i from all data of task i
+  L8       z ~ q(z|c^i);  critic loss L_Q(b^i, z), KL loss beta KL(q(z|c^i) || r(z)), summed over tasks
+  L9       encoder, Q <- gradient of L_Q + KL;  V <- L_V(b^i, sg z);  V' follows V;  pi <- L_pi(b^i, sg z)
+  L10  meta-test: act with z ~ r(z) for the first episodes, afterwards with z ~ q(z|c) given all context so far
+
+Update order, gradient routing, coefficients and initialisation are the official code's (docs/algorithms/pearl.md lists where
+paper and code differ). SAC itself is in nacre.updates.sac.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from nacre import distributions, nn, replay, rollout
+from nacre.replay import Batch, Replay
+from nacre.types import (
+    Environment, EnvSpec, Metric, Trajectory, Transition, require_fraction, require_layers, require_not_negative,
+    require_positive, take_tasks, task_count,
+)  # fmt: skip
+from nacre.updates import sac
+
+
+PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
+
+
+@dataclass(frozen=True)
+class Config:
+    """Bare defaults are the paper's for cheetah-vel (oyster configs/default.json and configs/cheetah-vel.json)."""
+
+    latent_size: int = 5  # dimensions of z
+    hidden: tuple[int, ...] = (300, 300, 300)  # layers of actor and critics
+    encoder_hidden: tuple[int, ...] = (200, 200, 200)  # layers of the encoder
+    learning_rate: float = 3e-4  # Adam, all networks
+    discount: float = 0.99  # gamma
+    target_rate: float = 0.005  # tau, each gradient step
+    reward_scale: float = 5.0  # multiplies the reward in the Bellman target only; 1 / temperature
+    kl_weight: float = 0.1  # beta, on the KL summed over the meta-batch and latent dimensions
+    policy_mean_weight: float = 1e-3  # regulariser mean(mu^2) of the actor
+    policy_std_weight: float = 1e-3  # regulariser mean(log_std^2) of the actor
+    meta_batch: int = 16  # tasks per gradient step, drawn with replacement
+    batch_size: int = 256  # RL transitions per task
+    context_batch: int = 100  # context transitions per task
+    context_batch_min: int = 0  # > 0: context sizes are drawn log-uniformly from here to context_batch (ours)
+    initial_steps: int = 2000  # env steps per training task before the first gradient step
+    initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode (ours)
+    tasks_per_iteration: int = 5  # tasks that collect, drawn with replacement
+    prior_steps: int = 400  # env steps per collecting task with prior z: context and RL data
+    posterior_steps: int = 0  # with posterior z: context and RL data
+    extra_steps: int = 600  # with posterior z: RL data only
+    lead_prior: bool = True  # the first episode of each posterior phase still acts on a prior z, as the official code
+    updates_per_iteration: int = 2000  # gradient steps
+    updates_per_slice: int = 100  # gradient steps per dispatch
+    exploration_episodes: int = 2  # episodes of a trial that act on the prior (num_exp_traj_eval)
+    latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
+    factors: Literal["variance", "precision"] = "variance"  # precision: the encoder gives precisions and the prior is a
+    # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
+    encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
+    bottleneck: bool = True  # False: no KL term
+    context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data; rl_batch: the critic's batch
+    context_next_obs: bool = False  # the encoder sees s' as well
+    critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
+    temperature: float = 1.0  # alpha, or where it starts
+    learn_temperature: bool = False  # modern SAC: keep the entropy at target_entropy
+    target_entropy: float | None = None  # nats; None: minus the number of action dimensions (discrete: 0.3 log n)
+
+    def __post_init__(self):
+        require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
+                         "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
+        require_not_negative(self, "posterior_steps extra_steps exploration_episodes kl_weight context_batch_min "
+                             "policy_mean_weight policy_std_weight")  # fmt: skip
+        require_fraction(self, "discount target_rate")
+        require_layers(self, "hidden encoder_hidden")
+        if self.updates_per_iteration % self.updates_per_slice:
+            raise ValueError(
+                f"updates_per_slice ({self.updates_per_slice}) must divide updates_per_iteration "
+                f"({self.updates_per_iteration})"
+            )
+        if self.context_batch_min > self.context_batch:
+            raise ValueError(f"context_batch_min ({self.context_batch_min}) exceeds context_batch ({self.context_batch})")
+        if self.encoder == "gru" and self.context_source == "rl_batch":
+            raise ValueError("a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch")
+
+
+# ------------------------------------------------------------------------------------------------------ networks
+
+
+class Networks(eqx.Module):
+    """All that gradients train, and the targets that follow."""
+
+    encoder: nn.ContextEncoder
+    critics: tuple[nn.MLP, nn.MLP]
+    value: nn.MLP | None
+    target: Any  # of `value`, or of both critics
+    policy: sac.Policy
+    log_alpha: Array
+
+
+class Params(eqx.Module):
+    """What acting needs."""
+
+    encoder: nn.ContextEncoder
+    policy: sac.Policy
+
+
+class State(eqx.Module):
+    """All that training changes."""
+
+    nets: Networks
+    optimisers: dict[str, Any]  # Adam states of encoder, critics, value, policy, log_alpha
+    replay: Replay
+    env_steps: Array  # counters, int32
+    collections: Array  # slices of collection done, the initial ones included
+    updates: Array  # gradient steps
+
+
+class Memory(eqx.Module):
+    """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
+
+    z: Array  # [N, E, latent]
+    precision: Array  # [N, latent]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
+    weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
+    hidden: Array  # [N, width] of a gru encoder, width 0 otherwise
+    episodes: Array  # [N] episodes seen in this trial
+
+
+@dataclass(frozen=True)
+class PEARL:
+    """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
+
+    config: Config
+    spec: EnvSpec
+    observes = False  # nothing changes within an episode
+    metrics_help = {  # noqa: RUF012  read only
+        "loss/critic": Metric("reward^2", "squared Bellman error, both critics"),
+        "loss/value": Metric("reward^2", "squared error of V"),
+        "loss/policy": Metric("reward", "E[alpha log pi - min Q] with regularisers"),
+        "kl/posterior": Metric("nats", "KL(q(z|c) || r(z)), mean over tasks"),
+        "posterior/mean_abs": Metric("", "mean |mu| of q(z|c)"),
+        "posterior/variance": Metric("", "mean variance of q(z|c)"),
+        "q/mean": Metric("reward", "mean Q1 on the RL batch (scaled reward)"),
+        "q/target": Metric("reward", "mean Bellman target"),
+        "v/mean": Metric("reward", "mean V on the RL batch, or soft value"),
+        "policy/entropy": Metric("nats", "-E[log pi]"),
+        "policy/temperature": Metric("", "alpha"),
+        "collect/return_prior": Metric("reward", "mean return of episodes collected with prior z"),
+        "collect/return_posterior": Metric("reward", "mean return of episodes collected with posterior z"),
+    }
+
+    # -------------------------------------------------------------------------------------------------- set-up
+
+    @property
+    def factor_size(self) -> int:
+        return self.config.latent_size * (2 if self.config.latent == "gaussian" else 1)
+
+    def networks(self, key: Array) -> Networks:  # L1
+        """Fresh networks, initialised as in the official code."""
+        c, obs, act = self.config, self.spec.obs_size, self.spec.action.size
+        enc_key, q1_key, q2_key, v_key, pi_key = jax.random.split(key, 5)
+        context = obs + act + 1 + (obs if c.context_next_obs else 0)
+        encoder = nn.ContextEncoder(context, c.encoder_hidden, self.factor_size, c.encoder == "gru", key=enc_key)
+        q_sizes = (obs + c.latent_size, *c.hidden, act) if self.spec.discrete else (obs + act + c.latent_size, *c.hidden, 1)
+        critics = tuple(nn.MLP(q_sizes, key=k) for k in (q1_key, q2_key))
+        value = nn.MLP((obs + c.latent_size, *c.hidden, 1), key=v_key) if c.critic == "value" else None
+        policy_class = nn.CategoricalPolicy if self.spec.discrete else nn.GaussianPolicy
+        policy = policy_class(obs + c.latent_size, c.hidden, act, key=pi_key)
+        target = jax.tree.map(jnp.copy, critics if value is None else value)
+        return Networks(encoder, critics, value, target, policy, jnp.log(jnp.asarray(c.temperature)))
+
+    @property
+    def _adam(self):
+        return optax.adam(self.config.learning_rate)
+
+    def optimisers(self, nets: Networks) -> dict[str, Any]:
+        names = ("encoder", "critics", "policy", "log_alpha") + (() if nets.value is None else ("value",))
+        return {name: self._adam.init(getattr(nets, name)) for name in names}
+
+    def init(self, key: Array, env: Environment, env_steps: int) -> State:
+        nets = self.networks(key)
+        store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
+        return State(nets, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
+
+    def params(self, state: State) -> Params:
+        return Params(state.nets.encoder, state.nets.policy)
+
+    # ----------------------------------------------------------------------------------------- memory, acting
+
+    def blank(self, rows: tuple[int, int]) -> Memory:
+        """Nothing seen, z = 0."""
+        n, latent = rows[0], self.config.latent_size
+        hidden = jnp.zeros((n, self.config.encoder_hidden[-1] if self.config.encoder == "gru" else 0))
+        zeros = jnp.zeros((n, latent))
+        return Memory(jnp.zeros((*rows, latent)), zeros, zeros, hidden, jnp.zeros(n, jnp.int32))
+
+    def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L10
+        return self.draw(self.blank(rows), key, jnp.zeros(rows[0], bool))
+
+    def posterior(self, memory: Memory) -> tuple[Array, Array]:
+        """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
+        prior = self.config.latent == "gaussian" and self.config.factors == "precision"
+        mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
+        return mean, jnp.zeros_like(variance) if self.config.latent == "deterministic" else variance
+
+    def draw(self, memory: Memory, key: Array, informed: Array) -> Memory:
+        """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
+        mean, variance = self.posterior(memory)
+        prior_variance = 0.0 if self.config.latent == "deterministic" else 1.0
+        mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
+        std = jnp.sqrt(jnp.where(informed[:, None], variance, prior_variance))[:, None]
+        z = mean + std * jax.random.normal(key, memory.z.shape)
+        return dataclasses.replace(memory, z=z)
+
+    def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
+        x = jnp.concatenate([obs, memory.z], axis=-1)
+        if self.spec.discrete:
+            logits = params.policy(x)
+            return (jax.random.categorical(key, logits) if explore else logits.argmax(axis=-1)), (), memory
+        mean, log_std = params.policy(x)
+        noise = jax.random.normal(key, mean.shape) if explore else 0.0
+        return jnp.tanh(mean + jnp.exp(log_std) * noise), (), memory
+
+    def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:
+        return memory
+
+    def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L10
+        """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
+        memory = self.see(params.encoder, memory, *self.context_of(episodes))
+        memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
+        return self.draw(memory, key, memory.episodes >= self.config.exploration_episodes)
+
+    def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
+        """Named arrays for pictures: the posterior and the z acted with."""
+        mean, variance = self.posterior(memory)
+        return {"mean": mean, "variance": variance, "z": memory.z}
+
+    # --------------------------------------------------------------------------------------- inference of z
+
+    def context_of(self, episodes: Trajectory) -> tuple[Array, Array]:
+        """Trajectory [N, E, T] -> features [N, E * T, d] and which count [N, E * T]."""
+        action = jax.nn.one_hot(episodes.action, self.spec.action.size) if self.spec.discrete else episodes.action
+        parts = [episodes.obs, action, episodes.reward[..., None]]
+        x = jnp.concatenate(parts + [episodes.next_obs] * self.config.context_next_obs, axis=-1)
+        return x.reshape(x.shape[0], -1, x.shape[-1]), episodes.valid.reshape(x.shape[0], -1)
+
+    def features(self, batch: Batch) -> Array:
+        """Replay batch [N, M] -> what the encoder sees, [N, M, d]. The agent's own reward, not the learner's."""
+        parts = [batch.obs, batch.action, batch.reward[..., None]]
+        return jnp.concatenate(parts + [batch.next_obs] * self.config.context_next_obs, axis=-1)
+
+    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array) -> Memory:
+        """Update q(z|c) with context x [N, M, d] where valid [N, M] (section 4.1: a product of Gaussian factors)."""
+        keep = valid[..., None]
+        rows = x.reshape(-1, x.shape[-1])
+        factors = encoder.net(rows).reshape(*x.shape[:2], -1)
+        hidden = memory.hidden
+        if encoder.core is not None:
+            _, hidden = encoder.core(jax.nn.relu(factors), hidden, valid)
+            factors, keep = encoder.head(hidden)[:, None], valid.any(axis=1)[:, None, None]
+        if self.config.latent == "deterministic":  # the mean of the embeddings
+            precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
+            weighted = (factors * keep).sum(axis=1)
+        else:
+            mean, raw = jnp.split(factors, 2, axis=-1)
+            if self.config.factors == "precision":
+                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
+                precision, weighted = each.sum(axis=1), (each * mean).sum(axis=1)
+            else:
+                variance = jnp.where(keep, jax.nn.softplus(raw), jnp.inf)  # an infinite variance is no evidence
+                precision, weighted = distributions.product_of_gaussians(mean, variance, axis=1)
+        if encoder.core is not None:  # the last output speaks for the whole sequence: replace, do not add
+            new = keep[:, 0]
+            precision = jnp.where(new, precision, memory.precision)
+            weighted = jnp.where(new, weighted, memory.weighted)
+        else:
+            precision, weighted = memory.precision + precision, memory.weighted + weighted
+        return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
+
+    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, noise: Array) -> tuple[Array, Array, Array]:
+        """Context -> reparameterised z, mean, variance of q(z|c), [N, latent] each. Differentiable in the encoder."""
+        mean, variance = self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid))
+        return mean + jnp.sqrt(variance) * noise, mean, variance
+
+    # ------------------------------------------------------------------------------------------------- update
+
+    def encoder_critic_loss(self, trained, nets: Networks, batch: Batch, context, noises) -> tuple[Array, dict]:
+        """L8: L_Q + beta KL as a function of (encoder, critics). The target is a constant, z inside it too."""
+        encoder, critics = trained
+        c = self.config
+        z, mean, variance = self.infer(encoder, *context, noises["z"])
+        target = jax.lax.stop_gradient(self.bellman_target(nets, batch, z, noises))
+        critic, q1 = sac.critic_loss(critics, batch, z, target, self.spec.discrete)
+        gaussian = c.latent == "gaussian"
+        kl = distributions.kl_to_standard_normal(mean, variance).sum() if gaussian else jnp.zeros(())
+        loss = critic + (c.kl_weight * kl if c.bottleneck and gaussian else 0.0)
+        aux = {"z": z, "mean": mean, "variance": variance, "kl": kl, "critic": critic, "q": q1, "target": target}
+        return loss, aux
+
+    def bellman_target(self, nets: Networks, batch: Batch, z: Array, noises) -> Array:
+        """y = reward_scale r + (1 - terminal) gamma V'(s', z); V' is the target network, or the soft value of the
+        target critics. Time limits bootstrap."""
+        c = self.config
+        if nets.value is not None:
+            following = nets.target(batch.next_obs, z)[:, 0]
+        else:
+            alpha = jnp.exp(nets.log_alpha)
+            following, _ = sac.soft_value(nets.policy, nets.target, batch.next_obs, z, noises["next_action"], alpha)
+        return c.reward_scale * batch.train_reward + (1.0 - batch.terminal) * c.discount * following
+
+    def update(self, nets: Networks, optimisers: dict, batch: Batch, context, noises) -> tuple[Networks, dict, dict]:
+        """One gradient step (L8, L9) in the official order. batch: [N * M] rows, sorted by task; context: features
+        [N, C, d] and valid [N, C]; noises: standard normals z [N, latent], action [N * M, A], next_action (twin)."""
+        c = self.config
+        opt = dict(optimisers)
+
+        def step(name, grads, params):
+            change, opt[name] = self._adam.update(grads, opt[name], params)
+            return optax.apply_updates(params, change)
+
+        both = eqx.filter_value_and_grad(self.encoder_critic_loss, has_aux=True)
+        (_, aux), (g_encoder, g_critics) = both((nets.encoder, nets.critics), nets, batch, context, noises)
+        encoder, critics = step("encoder", g_encoder, nets.encoder), step("critics", g_critics, nets.critics)
+
+        z = jax.lax.stop_gradient(aux["z"])  # only L_Q and the KL train the encoder
+        alpha = jax.lax.stop_gradient(jnp.exp(nets.log_alpha))
+        policy_grad = eqx.filter_value_and_grad(sac.policy_loss, has_aux=True)
+        (pi_loss, pi), g_policy = policy_grad(nets.policy, critics, batch.obs, z, noises["action"], alpha,
+                                              c.policy_mean_weight, c.policy_std_weight)  # fmt: skip
+        v_loss, v, value, target = jnp.zeros(()), pi["value"], nets.value, critics
+        if value is not None:
+            v_grad = eqx.filter_value_and_grad(sac.value_loss, has_aux=True)
+            (v_loss, v), g_value = v_grad(value, batch.obs, z, jax.lax.stop_gradient(pi["value"]))
+            value = target = step("value", g_value, value)
+        target = sac.follow(nets.target, target, c.target_rate)
+        policy = step("policy", g_policy, nets.policy)
+        log_alpha = nets.log_alpha
+        if c.learn_temperature:
+            g_alpha = jax.grad(sac.temperature_loss)(log_alpha, pi["log_prob"], self.target_entropy)
+            log_alpha = step("log_alpha", g_alpha, log_alpha)
+        metrics = {
+            "loss/critic": aux["critic"], "loss/value": v_loss, "loss/policy": pi_loss,
+            "kl/posterior": aux["kl"] / aux["mean"].shape[0],
+            "posterior/mean_abs": jnp.abs(aux["mean"]).mean(), "posterior/variance": aux["variance"].mean(),
+            "q/mean": aux["q"].mean(), "q/target": aux["target"].mean(), "v/mean": v.mean(),
+            "policy/entropy": -pi["log_prob"].mean(), "policy/temperature": alpha,
+        }  # fmt: skip
+        return Networks(encoder, critics, value, target, policy, log_alpha), opt, metrics
+
+    @property
+    def target_entropy(self) -> float:
+        if self.config.target_entropy is not None:
+            return self.config.target_entropy
+        size = self.spec.action.size
+        return 0.3 * math.log(size) if self.spec.discrete else -float(size)
+
+    def sample(self, store: Replay, key: Array) -> tuple[Batch, tuple[Array, Array], dict[str, Array]]:  # L7
+        """A meta-batch: RL batch (flat rows), context with its mask, and the noise of one gradient step."""
+        c, spec = self.config, self.spec
+        task_key, rl_key, ctx_key, z_key, a_key, next_key = jax.random.split(key, 6)
+        tasks = jax.random.randint(task_key, (c.meta_batch,), 0, store.total.shape[0])
+        batch = replay.sample(store, rl_key, tasks, c.batch_size)
+        if c.context_source == "rl_batch":
+            context = (self.features(batch), jnp.ones(batch.reward.shape, bool))
+        else:
+            context = self.context(store, ctx_key, tasks)
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        noise_shape = (c.meta_batch * c.batch_size, spec.action.size)
+        noises = {"z": jax.random.normal(z_key, (c.meta_batch, c.latent_size)), "action": None, "next_action": None}
+        if not spec.discrete:
+            noises["action"] = jax.random.normal(a_key, noise_shape)
+            if c.critic == "twin":
+                noises["next_action"] = jax.random.normal(next_key, noise_shape)
+        return batch, context, noises
+
+    def context(self, store: Replay, key: Array, tasks: Array) -> tuple[Array, Array]:
+        """Context for q(z|c) of tasks [N] from the replay: features [N, C, d] and which of them count [N, C]."""
+        c = self.config
+        ctx_key, size_key = jax.random.split(key)
+        recent = c.context_source == "recent"
+        if c.encoder == "gru":
+            seen, valid = replay.sample_sequence(store, ctx_key, tasks, c.context_batch, recent=recent)
+        else:
+            seen = replay.sample(store, ctx_key, tasks, c.context_batch, recent=recent)
+            valid = jnp.ones((tasks.shape[0], c.context_batch), bool)
+        if c.context_batch_min:
+            ratio = c.context_batch / c.context_batch_min
+            size = c.context_batch_min * ratio ** jax.random.uniform(size_key, (tasks.shape[0], 1))
+            valid = valid & (jnp.arange(valid.shape[1]) < jnp.round(size))
+        return self.features(seen), valid
+
+    # --------------------------------------------------------------------------------------------- the schedule
+
+    def initial_tasks(self, env: Environment) -> int:
+        """Tasks per slice of the initial collection: a divisor of their number, about 256 rows at once."""
+        n, episodes = task_count(env.train_tasks), self.episodes(self.config.initial_steps)
+        return max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * episodes <= 256))
+
+    def episodes(self, steps: int) -> int:
+        """Whole episodes that make at least `steps` env steps."""
+        return math.ceil(steps / self.spec.horizon)
+
+    def phase(self, state: State, env: Environment) -> str:
+        collections, updates = int(jnp.max(state.collections)), int(jnp.max(state.updates))
+        initial = task_count(env.train_tasks) // self.initial_tasks(env)
+        if collections < initial:
+            return "initial"
+        return "train" if updates < (collections - initial + 1) * self.config.updates_per_iteration else "collect"
+
+    def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:
+        if phase == "train":
+            return _train(self, state, key)
+        return self.initial(state, env, key) if phase == "initial" else self.collect(state, env, key)
+
+    def initial(self, state: State, env: Environment, key: Array):
+        n = self.initial_tasks(env)
+        tasks = (state.collections * n + jnp.arange(n)) % task_count(env.train_tasks)
+        held = self.config.initial_exploration == "held"
+        episodes = self.episodes(self.config.initial_steps)
+        state, data = self.gather(state, env, key, tasks, episodes, recent=True, scripted=held)
+        state = dataclasses.replace(state, collections=state.collections + 1)
+        return state, {"collect/return_prior": data.episode_return.mean()}
+
+    def collect(self, state: State, env: Environment, key: Array):  # L3
+        c = self.config
+        task_key, prior_key, posterior_key, extra_key = jax.random.split(key, 4)
+        tasks = jax.random.randint(task_key, (c.tasks_per_iteration,), 0, task_count(env.train_tasks))
+        state = dataclasses.replace(state, replay=_clear(state.replay, tasks))
+        state, data = self.gather(state, env, prior_key, tasks, self.episodes(c.prior_steps), recent=True)  # L4
+        metrics = {"collect/return_prior": data.episode_return.mean()}
+
+        def one_posterior(state, k):  # L5
+            use = jnp.full((c.tasks_per_iteration, 1), True) & ((k > 0) | (not c.lead_prior))
+            state, data = self.gather(state, env, jax.random.fold_in(posterior_key, k), tasks, 1, recent=True, use=use)
+            return state, data.episode_return.mean()
+
+        if c.posterior_steps:
+            state, returns = rollout.repeat(env, one_posterior, state, self.episodes(c.posterior_steps))
+            metrics["collect/return_posterior"] = returns[-1]
+        if c.extra_steps:
+            episodes = self.episodes(c.extra_steps)
+            use = jnp.ones((c.tasks_per_iteration, episodes), bool).at[:, 0].set(not c.lead_prior)
+            state, data = self.gather(state, env, extra_key, tasks, episodes, recent=False, use=use)
+            metrics["collect/return_posterior"] = data.episode_return[:, int(c.lead_prior and episodes > 1) :].mean()
+        return dataclasses.replace(state, collections=state.collections + 1), metrics
+
+    def gather(self, state: State, env: Environment, key: Array, tasks, episodes: int, *, recent: bool, use=None,
+               scripted: bool = False):  # fmt: skip
+        """E episodes on each of `tasks`, into the replay. use [N, E]: act with z ~ q(z|recent context); else z ~ r(z).
+        scripted: hold one random action per episode instead."""
+        start_key, z_key, run_key = jax.random.split(key, 3)
+        params = self.params(state)
+        actor, memory = self, self.begin(params, start_key, (tasks.shape[0], episodes))
+        if use is not None:
+            memory = _informed(self, params, memory, state.replay, tasks, z_key, use)
+        if scripted:
+            actor = rollout.Scripted(rollout.held_action, self.spec)
+            memory = rollout.uniform_action(self.spec, z_key, (tasks.shape[0], episodes))
+        family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
+        data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes)
+        store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
+        state = dataclasses.replace(state, replay=store, env_steps=state.env_steps + data.valid.sum().astype(jnp.int32))
+        return state, data
+
+
+_clear = jax.jit(replay.clear_window, donate_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, tasks, key, use) -> Memory:
+    """z of the episodes marked in `use` [N, E] from the posterior, each given its own draw of recent context."""
+    n, e = use.shape
+    ctx_key, z_key = jax.random.split(key)
+    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
+    noise = jax.random.normal(z_key, (n * e, algorithm.config.latent_size))
+    z, _, _ = algorithm.infer(params.encoder, x, valid, noise)
+    return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str, Array]]:  # L6
+    """updates_per_slice gradient steps in one dispatch; the replay is read, not carried."""
+
+    def one(carry, k):
+        batch, context, noises = algorithm.sample(state.replay, jax.random.fold_in(key, k))
+        nets, optimisers, metrics = algorithm.update(*carry, batch, context, noises)
+        return (nets, optimisers), metrics
+
+    steps = algorithm.config.updates_per_slice
+    (nets, optimisers), metrics = jax.lax.scan(one, (state.nets, state.optimisers), jnp.arange(steps))
+    state = dataclasses.replace(state, nets=nets, optimisers=optimisers, updates=state.updates + steps)
+    return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

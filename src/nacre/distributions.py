@@ -1,0 +1,51 @@
+"""Distributions as plain functions: tanh-Normal, Categorical, diagonal Gaussians and their product."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+LOG_2PI = 1.8378770664093453
+TANH_EPSILON = 1e-6  # keeps log(1 - a^2) finite; the value of the official code, which the numbers depend on
+VARIANCE_FLOOR = 1e-7
+
+
+def normal_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
+    """Log density of a diagonal Normal, summed over the last axis: [..., d] -> [...]."""
+    z = (x - mean) * jnp.exp(-log_std)
+    return (-0.5 * (z**2 + LOG_2PI) - log_std).sum(axis=-1)
+
+
+def tanh_normal(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
+    """Reparameterised draw a = tanh(mean + std * noise) and its log density [...] (SAC, appendix C)."""
+    u = mean + jnp.exp(log_std) * noise
+    action = jnp.tanh(u)
+    correction = jnp.log(1.0 - action**2 + TANH_EPSILON).sum(axis=-1)
+    return action, normal_log_prob(u, mean, log_std) - correction
+
+
+def product_of_gaussians(mean: Array, variance: Array, axis: int) -> tuple[Array, Array]:
+    """Natural parameters of the product of Gaussian factors along `axis`: (precision, precision-weighted mean).
+
+    PEARL, section 4.1: q(z|c) is proportional to the product of N(z; mu_n, var_n). There is no prior factor. Variances are
+    clipped below at 1e-7. Sums of natural parameters add up, so evidence can arrive piece by piece.
+    """
+    precision = 1.0 / jnp.maximum(variance, VARIANCE_FLOOR)
+    return precision.sum(axis=axis), (precision * mean).sum(axis=axis)
+
+
+def from_natural(precision: Array, weighted_mean: Array) -> tuple[Array, Array]:
+    """(precision, precision * mean) -> (mean, variance). A precision of zero (no evidence) is the prior N(0, 1)."""
+    known = precision > 0
+    safe = jnp.where(known, precision, 1.0)
+    return jnp.where(known, weighted_mean / safe, 0.0), 1.0 / safe
+
+
+def kl_to_standard_normal(mean: Array, variance: Array) -> Array:
+    """KL(N(mean, variance) || N(0, 1)) in nats, summed over the last axis."""
+    return 0.5 * (mean**2 + variance - 1.0 - jnp.log(variance)).sum(axis=-1)
+
+
+def categorical_entropy(logits: Array) -> Array:
+    """Entropy in nats, [..., n] -> [...]."""
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    return -(jnp.exp(log_p) * log_p).sum(axis=-1)

@@ -1,0 +1,220 @@
+"""Episodes and trials: a `lax.scan` for families in JAX, a loop on the host for the others; the same Trajectory out.
+
+This is the only place that steps environments. It owns time limits, the mapping of actions to the environment's units, the
+masking of rows that are over, and the passage between episodes. It knows an algorithm through begin, act, observe, adapt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nacre.types import (
+    Algorithm, Box, Environment, EnvSpec, Memory, Params, Trajectory, Transition, flat_rows, grid_rows, task_count,
+)  # fmt: skip
+
+
+def to_env_action(spec: EnvSpec, action: Array) -> Array:
+    """The agent's action ([-1, 1] per dimension, or an index) in the environment's units, clipped to its bounds."""
+    if not isinstance(spec.action, Box):
+        return action
+    xp = action.__array_namespace__()
+    low, high = xp.asarray(spec.action.low, dtype=xp.float32), xp.asarray(spec.action.high, dtype=xp.float32)
+    return low + (xp.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
+
+
+def _rows_of(tasks: Any, e: int) -> Any:
+    """Tasks [N, ...] -> one per flat row [N * E, ...]."""
+    return jax.tree.map(lambda x: x.repeat(e, axis=0) if e > 1 else x, tasks)
+
+
+def episode(
+    env: Environment, algorithm: Algorithm, params: Params, memory: Memory, tasks: Any, key: Array,
+    *, episodes: int = 1, explore: bool = True,
+) -> tuple[Trajectory, Memory]:  # fmt: skip
+    """One episode in each of the rows [N, E] (E = `episodes`) -> Trajectory [N, E, T] and the memory after it.
+
+    explore: act stochastically, as in training; else deterministically. Memory is not adapted here.
+    """
+    run = _episode_scan if env.spec.jittable else _episode_host
+    return run(env, algorithm, params, memory, tasks, key, (task_count(tasks), episodes), explore)
+
+
+def trial(
+    env: Environment, algorithm: Algorithm, params: Params, tasks: Any, key: Array,
+    *, episodes: int, explore: bool = False, reset_memory: bool = False, memory: Memory | None = None,
+) -> tuple[Trajectory, Any]:  # fmt: skip
+    """K episodes one after another on each task, adapting after each -> Trajectory [K, N, 1, T], beliefs after each.
+
+    reset_memory: forget everything before every episode (the no-adaptation reference).
+    """
+    rows = (task_count(tasks), 1)
+    begin_key, key = jax.random.split(key)
+    start = algorithm.begin(params, begin_key, rows) if memory is None else memory
+    beliefs = getattr(algorithm, "beliefs", lambda params, memory: {})
+
+    def one(memory, k):
+        fresh_key, env_key, adapt_key = jax.random.split(jax.random.fold_in(key, k), 3)
+        if reset_memory:
+            memory = algorithm.begin(params, fresh_key, rows)
+        data, memory = episode(env, algorithm, params, memory, tasks, env_key, explore=explore)
+        acted_with = beliefs(params, memory)
+        memory = algorithm.adapt(params, memory, data, adapt_key)
+        return memory, (data, acted_with)
+
+    return repeat(env, one, start, episodes)[1]
+
+
+def repeat(env: Environment, body: Any, carry: Any, n: int) -> tuple[Any, Any]:
+    """`lax.scan` of body(carry, k) for families in JAX, a loop for the others; results are stacked."""
+    if env.spec.jittable:
+        return jax.lax.scan(body, carry, jnp.arange(n))
+    out = []
+    for k in range(n):
+        carry, result = body(carry, k)
+        out.append(result)
+    return carry, jax.tree.map(lambda *x: jnp.stack(x), *out)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A policy without learning, in the shape of an Algorithm: rule(memory, obs [N, E, d], key) -> action. Its memory is
+    whatever the caller hands to `episode` or `trial`, and adaptation leaves it alone. For references and exploration."""
+
+    rule: Callable[[Memory, Array, Array], Array]
+    spec: EnvSpec
+    observes = False
+
+    def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:
+        return ()
+
+    def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
+        return self.rule(memory, obs, key), (), memory
+
+    def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:
+        return memory
+
+
+def uniform_action(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> Array:
+    """Uniformly random actions in the agent's units, one per row [N, E]."""
+    if isinstance(spec.action, Box):
+        return jax.random.uniform(key, (*rows, spec.action.size), minval=-1.0, maxval=1.0)
+    return jax.random.randint(key, rows, 0, spec.action.n)
+
+
+def held_action(memory: Memory, obs: Array, key: Array) -> Array:
+    """Scripted rule: repeat the action that memory holds, through the whole episode."""
+    return memory
+
+
+# ------------------------------------------------------------------------------------------- families in JAX
+
+
+def _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore):
+    spec = env.spec
+    reset_key, step_key = jax.random.split(key)
+    state, obs = env.reset(reset_key, _rows_of(tasks, rows[1]))
+
+    def step(carry, t):
+        state, obs, active, memory = carry
+        act_key = jax.random.fold_in(step_key, t)
+        action, extras, memory = algorithm.act(params, memory, grid_rows(obs, rows), act_key, explore)
+        state, out = env.step(state, to_env_action(spec, flat_rows(action)), active)
+        over = out.terminal | out.info.get("truncated", False)
+        row = _record(spec, grid_rows(obs, rows), action, grid_rows(out, rows), grid_rows(active, rows), extras)
+        if getattr(algorithm, "observes", True):
+            memory = algorithm.observe(params, memory, _transition(row, t + 1 == spec.horizon))
+        return (state, out.obs, active & ~over, memory), row
+
+    active = jnp.ones(rows[0] * rows[1], bool)
+    (_, _, _, memory), data = jax.lax.scan(step, (state, obs, active, memory), jnp.arange(spec.horizon))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), data), memory
+
+
+def _record(spec, obs, action, out, active, extras) -> Trajectory:
+    """One env step of all rows [N, E] with everything zero where the episode was over."""
+
+    def mask(x):
+        return jnp.where(active.reshape(active.shape + (1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
+
+    data = Trajectory(
+        mask(obs), mask(action), mask(out.reward), mask(out.train_reward), mask(out.obs),
+        out.terminal & active, active, extras, jax.tree.map(mask, dict(out.info)),
+    )  # fmt: skip
+    return data
+
+
+def _transition(row: Trajectory, last) -> Transition:
+    ended_by_env = row.info.get("truncated", jnp.zeros_like(row.terminal)) & row.valid
+    truncated = (ended_by_env | (row.valid & last)) & ~row.terminal
+    return Transition(row.obs, row.action, row.reward, row.next_obs, row.terminal, truncated, row.valid)
+
+
+# --------------------------------------------------------------------------------------- families on the host
+
+
+@partial(jax.jit, static_argnums=(0, 6, 7))
+def _act(algorithm, params, memory, obs, key, t, explore, rows):
+    act_key = jax.random.fold_in(key, t)
+    action, extras, memory = algorithm.act(params, memory, grid_rows(obs, rows), act_key, explore)
+    return to_env_action(algorithm.spec, flat_rows(action)), flat_rows(action), extras, memory
+
+
+@partial(jax.jit, static_argnums=0)
+def _observe(algorithm, params, memory, transition):
+    return algorithm.observe(params, memory, transition)
+
+
+def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore):
+    spec = env.spec
+    n = rows[0] * rows[1]
+    reset_key, step_key = jax.random.split(key)
+    tasks = jax.tree.map(np.asarray, tasks)
+    state, obs = env.reset(reset_key, _rows_of(tasks, rows[1]))
+    active, steps, extras = np.ones(n, bool), [], []
+    for t in range(spec.horizon):
+        env_action, action, extra, memory = _act(algorithm, params, memory, obs, step_key, t, explore, rows)
+        before = obs
+        state, out = env.step(state, np.asarray(env_action), active)
+        obs = out.obs
+        row = Trajectory(
+            before, np.asarray(action), out.reward, out.train_reward, obs, out.terminal & active, active, (), out.info
+        )
+        steps.append(row)
+        extras.append(extra)
+        if getattr(algorithm, "observes", True):
+            grid = grid_rows(jax.tree.map(jnp.asarray, row), rows)
+            memory = _observe(algorithm, params, memory, _transition(grid, t + 1 == spec.horizon))
+        active = active & ~(out.terminal | out.info.get("truncated", False))
+        if not active.any():
+            break
+    data = _stack(steps, spec.horizon, rows)
+    if jax.tree.leaves(extras[0]):
+        pad = spec.horizon - len(extras)
+        stacked = jax.tree.map(lambda *x: jnp.stack(x, axis=2), *extras)
+        stacked = jax.tree.map(lambda x: jnp.pad(x, [(0, 0), (0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 3)), stacked)
+        data = data._replace(extras=stacked)
+    return data, memory
+
+
+def _stack(steps: list[Trajectory], horizon: int, rows: tuple[int, int]) -> Trajectory:
+    """Host steps, each [B, ...] -> one Trajectory [N, E, T] on the device, zero where not valid."""
+    n = rows[0] * rows[1]
+    valid = np.zeros((n, horizon), bool)
+    for t, step in enumerate(steps):
+        valid[:, t] = step.valid
+
+    def collect(*leaves):
+        first = np.asarray(leaves[0])
+        out = np.zeros((n, horizon, *first.shape[1:]), np.float32 if first.dtype == np.float64 else first.dtype)
+        for t, leaf in enumerate(leaves):
+            out[:, t] = leaf
+        out[~valid] = 0
+        return jnp.asarray(out.reshape(*rows, *out.shape[1:]))
+
+    return jax.tree.map(collect, *steps)

@@ -1,0 +1,224 @@
+"""The vocabulary: spaces, steps, trajectories and the two protocols. Imports nothing of ours.
+
+Letters of axes, used in every shape comment:
+
+  N tasks (rows of a batch that share a memory)   E episodes in parallel per task   T env steps of an episode
+  B = N * E flat environment rows                 K episodes of a trial, one after another
+  S seeds                                         d feature size
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+Array = Any  # jax.Array or numpy.ndarray: environments on the host speak NumPy, the others JAX
+Key = jax.Array  # a typed key of jax.random.key
+Memory = Any  # a pytree with leading axis N
+Params = Any
+State = Any
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Continuous actions between finite bounds, one pair per dimension, in the environment's units."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.low)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Actions 0 .. n-1."""
+
+    n: int
+
+    @property
+    def size(self) -> int:
+        """Length of the one-hot vector that networks see."""
+        return self.n
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an algorithm may know of a task family before it sees a task."""
+
+    name: str
+    obs_size: int  # observations are flat float32 vectors
+    action: Box | Discrete
+    horizon: int  # env steps after which an episode is truncated
+    jittable: bool  # True: reset and step are pure JAX; False: they run on the host with NumPy
+    can_terminate: bool = False  # False: every episode lasts exactly `horizon` steps
+    dt: float | None = None  # seconds per env step, where there is a physical clock
+    trial_episodes: int = 3  # K: episodes of a trial in the family's published protocol
+    exploration_episodes: int = 2  # of these, how many before the reported adaptation
+    obs_names: tuple[str, ...] = ()  # with units, for docs and pictures
+    task_names: tuple[str, ...] = ()  # name of each task parameter, for pictures and JSON
+    reward_note: str = ""  # one line shown by `nacre list`
+
+    @property
+    def discrete(self) -> bool:
+        return isinstance(self.action, Discrete)
+
+
+class Step(NamedTuple):
+    """What one env step returns; every array leads with the row axis B."""
+
+    obs: Array  # [B, obs_size] after the step
+    reward: Array  # [B] what the agent sees and what is reported
+    train_reward: Array  # [B] what learners may use instead (= reward unless the family says otherwise)
+    terminal: Array  # [B] bool: the MDP ended (time limits are not terminals)
+    info: dict[str, Array] = {}  # noqa: RUF012  [B] each; measurements for pictures and metrics
+
+
+class Transition(NamedTuple):
+    """One env step as the agent saw it; leading axes [N, E]."""
+
+    obs: Array
+    action: Array  # in the agent's units: [-1, 1] per dimension, or an integer
+    reward: Array
+    next_obs: Array
+    terminal: Array
+    truncated: Array
+    valid: Array  # False: this row was over already, `observe` must leave its memory as it is
+
+
+class Trajectory(NamedTuple):
+    """Episodes, one per row, padded to the horizon; leading axes [N, E, T].
+
+    `valid` is False after the episode ended; everything else is zero there.
+    """
+
+    obs: Array  # [N, E, T, obs_size] float32
+    action: Array  # [N, E, T, action size] float32 in [-1, 1], or [N, E, T] int32
+    reward: Array  # [N, E, T]
+    train_reward: Array  # [N, E, T]
+    next_obs: Array  # [N, E, T, obs_size]
+    terminal: Array  # [N, E, T] bool
+    valid: Array  # [N, E, T] bool
+    extras: Any = ()  # whatever `act` returned beside the action
+    info: dict[str, Array] = {}  # noqa: RUF012
+
+    @property
+    def episode_return(self) -> Array:
+        """Undiscounted sum of `reward`, [N, E]."""
+        return (self.reward * self.valid).sum(axis=-1)
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A task family and who simulates it. Batched: B rows at once, each with a task of its own; values in, values out.
+
+    `reset` and `step` never start a new episode by themselves; time limits, passage between episodes and the masking of
+    rows that are over belong to `nacre.rollout`. Host environments (spec.jittable False) take and return NumPy arrays;
+    their state may be reused in place by `step`, so a state that was stepped is dead.
+    """
+
+    spec: EnvSpec
+    train_tasks: Any  # pytree of arrays with a leading task axis, from the family's own fixed seed
+    test_tasks: Any
+
+    def sample_tasks(self, key: Key, n: int) -> Any:
+        """n fresh tasks from the family's distribution."""
+
+    def reset(self, key: Key, tasks: Any) -> tuple[Any, Array]:
+        """Start an episode in each row -> (state, obs [B, obs_size]). tasks: leaves lead with B."""
+
+    def step(self, state: Any, action: Array, active: Array) -> tuple[Any, Step]:
+        """One env step. action: [B, size] in the environment's units or [B] int; active: [B] bool, rows that are False
+        need not be simulated (what is returned for them is ignored)."""
+
+    def oracle(self, tasks: Any, obs: Array, t: Array) -> Array | None:
+        """Action (environment's units) of a policy that knows the task, at env step t; None where none is known."""
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """A frozen dataclass that holds its Config and the EnvSpec; pure functions over pytrees."""
+
+    config: Any
+    spec: EnvSpec
+
+    def init(self, key: Key, env: Environment, env_steps: int) -> State:
+        """All that training changes, and only that. env_steps sizes what must hold the run's experience."""
+
+    def params(self, state: State) -> Params:
+        """The part of the state that acting needs."""
+
+    def begin(self, params: Params, key: Key, rows: tuple[int, int]) -> Memory:
+        """Memories of agents who know nothing of their task yet; rows = (N, E)."""
+
+    def act(self, params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Any, Memory]:
+        """obs [N, E, obs_size] -> action, extras, memory."""
+
+    def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:
+        """After each env step; identity unless the agent learns within the episode."""
+
+    def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Key) -> Memory:
+        """After an episode (or E parallel ones) of each of the N tasks."""
+
+    def phase(self, state: State, env: Environment) -> Any:
+        """A hashable name of the next slice of work, from the counters alone."""
+
+    def iterate(self, state: State, env: Environment, key: Key, phase: Any) -> tuple[State, Metrics]:
+        """One slice of work of about a second. Pure in JAX for jittable families (so that seeds can be vmapped)."""
+
+
+@dataclass
+class Metric:
+    """A named number for people: unit and meaning, shown by docs and the report."""
+
+    unit: str
+    meaning: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def flat_rows(tree: Any) -> Any:
+    """[N, E, ...] -> [B, ...] on every leaf."""
+    return jax.tree.map(lambda x: x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])), tree)
+
+
+def grid_rows(tree: Any, rows: tuple[int, int]) -> Any:
+    """[B, ...] -> [N, E, ...] on every leaf."""
+    return jax.tree.map(lambda x: x.reshape((*rows, *x.shape[1:])), tree)
+
+
+def task_count(tasks: Any) -> int:
+    return int(np.shape(jax.tree.leaves(tasks)[0])[0])
+
+
+def take_tasks(tasks: Any, index: Any) -> Any:
+    """The tasks at `index` (an int array); leaves lead with its axes."""
+    return jax.tree.map(lambda x: x[index], tasks)
+
+
+# ------------------------------------------------------------------------------------- checks that configurations share
+
+
+def _require(config: Any, names: str, good: Any, what: str) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        if not good(value):
+            raise ValueError(f"{name} must {what}, got {value!r}")
+
+
+def require_positive(config: Any, names: str) -> None:
+    _require(config, names, lambda x: x > 0, "be positive")
+
+
+def require_not_negative(config: Any, names: str) -> None:
+    _require(config, names, lambda x: x >= 0, "not be negative")
+
+
+def require_fraction(config: Any, names: str) -> None:
+    _require(config, names, lambda x: 0 < x <= 1, "lie in (0, 1]")
+
+
+def require_layers(config: Any, names: str) -> None:
+    _require(config, names, lambda x: len(x) > 0 and min(x) > 0, "name at least one layer of at least one unit")
