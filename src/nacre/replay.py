@@ -49,8 +49,7 @@ class Replay(eqx.Module):
 
 def create(spec: EnvSpec, tasks: int, capacity: int) -> Replay:
     """An empty store for `capacity` transitions (rounded up to whole blocks, one more per task for open ones)."""
-    block = max(spec.horizon, 128)
-    blocks = int(np.ceil(capacity / block)) + tasks
+    block, blocks = block_size(spec), blocks_for(spec, tasks, capacity)
     zeros = lambda: jnp.zeros(tasks, jnp.int32)  # noqa: E731  separate buffers, so that all can be donated
     width = 2 * spec.obs_size + spec.action.size + 3
     return Replay(
@@ -66,6 +65,31 @@ def create(spec: EnvSpec, tasks: int, capacity: int) -> Replay:
         obs_size=spec.obs_size,
         action_size=spec.action.size,
     )
+
+
+def blocks_for(spec: EnvSpec, tasks: int, capacity: int) -> int:
+    """Blocks that hold `capacity` transitions, with an open one per task."""
+    return int(np.ceil(capacity / block_size(spec))) + tasks
+
+
+def block_size(spec: EnvSpec) -> int:
+    """Transitions per block: no episode may need more than one new block."""
+    return max(spec.horizon, 128)
+
+
+def grow(replay: Replay, blocks: int) -> Replay:
+    """The same content in a store of more blocks; vmaps over seeds."""
+    r, old = replay, replay.owner.shape[0]
+    if blocks < old:
+        raise ValueError(f"a replay of {old} blocks cannot shrink to {blocks}")
+    shift = jnp.where(r.used > old, r.used % old, 0)  # the oldest block comes first
+    rows = r.store.reshape(old, r.block, -1)
+    pad = lambda x: jnp.concatenate([jnp.roll(x, -shift, axis=0), jnp.zeros((blocks - old, *x.shape[1:]), x.dtype)])  # noqa: E731
+    low = (r.oldest // r.block)[:, None]
+    logical = low + (jnp.arange(blocks) - low) % blocks
+    index = jnp.take_along_axis((r.index - shift) % old, logical % old, axis=1)
+    new = (pad(rows).reshape(blocks * r.block, -1), pad(r.owner), index, jnp.minimum(r.used, old))
+    return eqx.tree_at(lambda r: (r.store, r.owner, r.index, r.used), r, new)
 
 
 def pack(spec: EnvSpec, episodes: Trajectory) -> Array:

@@ -59,6 +59,7 @@ class Config:
     context_batch_min: int = 0  # > 0: context sizes are drawn log-uniformly from here to context_batch (ours)
     initial_steps: int = 2000  # env steps per training task before the first gradient step
     initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode (ours)
+    initial_updates: int = 0  # gradient steps on the initial data beyond those of an iteration (ours)
     tasks_per_iteration: int = 5  # tasks that collect, drawn with replacement
     prior_steps: int = 400  # env steps per collecting task with prior z: context and RL data
     posterior_steps: int = 0  # with posterior z: context and RL data
@@ -82,7 +83,7 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
-        require_not_negative(self, "posterior_steps extra_steps exploration_episodes kl_weight context_batch_min "
+        require_not_negative(self, "initial_updates posterior_steps extra_steps exploration_episodes kl_weight context_batch_min "
                              "policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
         require_layers(self, "hidden encoder_hidden")
@@ -194,6 +195,19 @@ class PEARL:
         nets = self.networks(key)
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
         return State(nets, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
+
+    def grow(self, state: State, env: Environment, env_steps: int) -> State:
+        """The same state with room for the experience of a longer run."""
+        blocks = replay.blocks_for(self.spec, task_count(env.train_tasks), env_steps)
+        if blocks <= state.replay.owner.shape[-1]:
+            return state
+        widen = lambda r: replay.grow(r, blocks)  # noqa: E731
+        seeds = state.env_steps.ndim > 0  # a leading axis of seeds
+        return dataclasses.replace(state, replay=(jax.vmap(widen) if seeds else widen)(state.replay))
+
+    def minimum_env_steps(self, env: Environment) -> int:
+        """What the collection before the first gradient step takes."""
+        return task_count(env.train_tasks) * self.episodes(self.config.initial_steps) * self.spec.horizon
 
     def params(self, state: State) -> Params:
         return Params(state.nets.encoder, state.nets.policy)
@@ -418,7 +432,8 @@ class PEARL:
         initial = task_count(env.train_tasks) // self.initial_tasks(env)
         if collections < initial:
             return "initial"
-        return "train" if updates < (collections - initial + 1) * self.config.updates_per_iteration else "collect"
+        due = self.config.initial_updates + (collections - initial + 1) * self.config.updates_per_iteration
+        return "train" if updates < due else "collect"
 
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:
         if phase == "train":

@@ -1,0 +1,103 @@
+"""Names of the algorithms. Holds strings only: an algorithm's file is imported when it is asked for."""
+
+import dataclasses
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from nacre.envs.registry import load_object, unknown
+
+# name -> (module:class, module:config class, one line for `nacre list`)
+ALGORITHMS: dict[str, tuple[str, str, str]] = {
+    "pearl": (
+        "nacre.algorithms.pearl:PEARL",
+        "nacre.algorithms.pearl:Config",
+        "off-policy; infers a latent task variable by posterior sampling (Rakelly et al. 2019)",
+    ),
+}
+
+
+def list_algorithms() -> list[tuple[str, str]]:
+    """(name, one line) of each registered algorithm; imports nothing."""
+    return [(name, line) for name, (_, _, line) in ALGORITHMS.items()]
+
+
+def algorithm_class(name: str) -> type:
+    """The class of a registered algorithm, or of `module:class`. Raises ValueError, with close matches."""
+    return _load(name, 0)
+
+
+def config_class(name: str) -> type:
+    """The frozen dataclass of an algorithm's settings: registered, or `Config` beside a `module:class`."""
+    if ":" in name:
+        return _load(f"{name.partition(':')[0]}:Config", 0)
+    return _load(name, 1)
+
+
+def _load(name: str, which: int) -> Any:
+    if ":" in name:
+        try:
+            return load_object(name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"algorithm {name!r} cannot be imported: {error}") from error
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, list(ALGORITHMS))
+    return load_object(ALGORITHMS[name][which])
+
+
+def make_algorithm(name: str, spec: Any, values: dict[str, Any]) -> Any:
+    """The algorithm for one family's EnvSpec; values: fields of its Config, lists standing for tuples.
+
+    Raises ValueError for names, fields and values that it does not know.
+    """
+    return algorithm_class(name)(make_config(config_class(name), values), spec)
+
+
+def make_config(cls: type, values: dict[str, Any]) -> Any:
+    """cls(**values), lists standing for tuples and NumPy's numbers for Python's.
+
+    Raises ValueError for unknown fields (with close matches) and for values of another type than the field's.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown("setting", name, known)
+        value = tuple(value) if isinstance(value, list) else value.item() if hasattr(value, "item") else value
+        if not fits(value, hints[name]):
+            raise ValueError(f"{name} must be {describe(hints[name])}, got {value!r}")
+        checked[name] = value
+    return cls(**checked)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the annotated type: numbers, strings, Literal, unions and tuples of these."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in args
+    if origin in (Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if args[-1] is Ellipsis:
+            return all(fits(x, args[0]) for x in value)
+        return len(value) == len(args) and all(map(fits, value, args))
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def describe(hint: Any) -> str:
+    """An annotation in words."""
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, args))
+    if origin is tuple and args[-1] is Ellipsis:
+        return f"a tuple, each entry {describe(args[0])}"
+    return words.get(hint, str(hint))

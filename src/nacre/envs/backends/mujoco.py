@@ -1,0 +1,313 @@
+"""MuJoCo's own C library stepping a batch of tasks on all cores. State in, state out: no hidden simulator state.
+
+A simulation is one row of MuJoCo's integration state (time, qpos, qvel, solver warm start, ...), so a batch is a
+float64 array [B, size]. Rows are stepped by `mujoco.batch` where the installed MuJoCo has it (3.17 on) and by a thread
+pool with one MjData per thread otherwise; both give the bits of a plain `mj_step` loop. Measured side by side in
+`benchmarks/mujoco_stepping.py`; `mujoco.rollout` is not used because it loses the warm start and the derived fields.
+
+A task family brings the rules (see `Rules`) and takes `reset` and `step` of this module as its methods.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from nacre.types import Array, EnvSpec, Key, Step
+
+HUGE = 1e10  # MuJoCo's own limit (mjMAXVAL) above which a number counts as diverged
+
+
+class Data(NamedTuple):
+    """What rules may read of the simulation; leading axis B. After a step the fields are as `mj_step` leaves them:
+    with the Euler integrator body positions (xpos) are those at the start of the last substep."""
+
+    qpos: Array  # [B, nq] m, rad
+    qvel: Array  # [B, nv] m/s, rad/s
+    fields: dict[str, Array]  # each [B, ...]: the MjData fields named in Rules.fields
+
+
+class Rules(Protocol):
+    """A family's rules: written over arrays with leading axes with xp = x.__array_namespace__(), NumPy or JAX."""
+
+    spec: EnvSpec
+    physics: "Physics"
+
+    def start(self, rng: np.random.Generator, model: Any, rows: int) -> tuple[Array, Array]:
+        """First qpos [B, nq] and qvel [B, nv] of an episode; row i must not depend on the number of rows."""
+
+    def observe(self, data: Data) -> Array: ...  # [B, obs_size]
+    def reward(self, before: Data, after: Data, action: Array, task: Any, dt: float) -> Array: ...  # [B]
+    def terminal(self, data: Data) -> Array: ...  # [B] bool
+    def measure(self, before: Data, after: Data, dt: float) -> dict[str, Array]: ...  # for Step.info
+
+
+class MujocoState(NamedTuple):
+    """B simulations. A value: stepping it twice gives the same result twice."""
+
+    rows: np.ndarray  # [B, size] float64, MuJoCo's mjSTATE_INTEGRATION
+    fields: dict[str, np.ndarray]  # [B, ...] derived fields that belong to `rows`
+    tasks: Any
+    steps: np.ndarray  # [B] env steps since the episode began
+    models: Any = None  # one MjModel per row, or None for the family's own
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gymnasium_asset(name: str) -> Path:
+    """Path of one of gymnasium's MuJoCo models, found without importing gymnasium."""
+    found = find_spec("gymnasium")
+    path = Path(found.submodule_search_locations[0], "envs/mujoco/assets", name) if found else Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"MuJoCo model {name!r} not found at {path}; expected gymnasium>=1.2 to bring it")
+    return path
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what MuJoCo warns of while models load: it would print deprecations and leave a log file behind."""
+    import mujoco
+
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+
+
+def load_model(path: Path) -> Any:
+    """MjModel of an XML file; diverged numbers stay instead of resetting silently, so that they can be reported."""
+    import mujoco
+
+    with quiet():
+        model = mujoco.MjModel.from_xml_path(str(path))
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    return model
+
+
+class Physics:
+    """Steps rows of one model. Holds scratch memory only: two calls with the same arguments give the same result.
+
+    fields: MjData fields to return beside the state. contact_forces: run mj_rnePostConstraint after each env step, as
+    gymnasium does, so that cfrc_ext and cacc are filled. threads 0: all cores. native None: `mujoco.batch` if it is
+    there and can do what is asked. Not to be used from several Python threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        frame_skip: int,
+        fields: tuple[str, ...] = (),
+        *,
+        contact_forces: bool = False,
+        threads: int = 0,
+        native: bool | None = None,
+    ):
+        import mujoco
+
+        self.model = load_model(path)
+        self.frame_skip = frame_skip
+        self.dt = frame_skip * self.model.opt.timestep
+        self.threads = threads or cores()
+        self._signature = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._names = fields
+        self._contact_forces = contact_forces
+        self._native = (not contact_forces and has_batch()) if native is None else native
+        self._batch: Any = None
+        data = mujoco.MjData(self.model)
+        self._shapes = {name: getattr(data, name).shape for name in fields}
+        self._blank = np.empty(mujoco.mj_stateSize(self.model, self._signature))
+        mujoco.mj_getState(self.model, data, self._blank, self._signature)
+        self.qpos, self.qvel, self.ctrl = (
+            self._slice(mujoco.mjtState.mjSTATE_QPOS),
+            self._slice(mujoco.mjtState.mjSTATE_QVEL),
+            self._slice(mujoco.mjtState.mjSTATE_CTRL),
+        )
+        self.motion = slice(self.qpos.start, self.qvel.stop)
+
+    def _slice(self, part: Any) -> slice:
+        """Where a part lies in a row: parts follow each other in the order of their bits."""
+        import mujoco
+
+        start = mujoco.mj_stateSize(self.model, self._signature & (int(part) - 1))
+        return slice(start, start + mujoco.mj_stateSize(self.model, int(part)))
+
+    def begin(self, qpos: np.ndarray, qvel: np.ndarray, models: Any = None) -> tuple[np.ndarray, dict]:
+        """Rows and fields of fresh simulations (time 0, no warm start) at the given positions and velocities."""
+        rows = np.tile(self._blank, (len(qpos), 1))
+        rows[:, self.qpos], rows[:, self.qvel] = qpos, qvel
+        fields = {name: np.zeros((len(qpos), *shape)) for name, shape in self._shapes.items()}
+        return self.run(rows, fields, np.arange(len(qpos)), 0, models)
+
+    def run(self, rows: np.ndarray, fields: dict, ids: np.ndarray, nstep: int, models: Any = None) -> tuple:
+        """`nstep` substeps (0: mj_forward) of the rows `ids` (sorted); the others are returned as they were."""
+        if self._native and models is None:
+            return self._run_native(rows, fields, ids, nstep)
+        rows = rows.copy()
+        fields = {name: value.copy() for name, value in fields.items()}
+        chunks = [chunk for chunk in np.array_split(ids, self.threads) if len(chunk)]
+        work = [(k, chunk.tolist(), rows, fields, nstep, models) for k, chunk in enumerate(chunks)]
+        waiting = [self._pool.submit(self._run_chunk, *args) for args in work[1:]]
+        if work:
+            self._run_chunk(*work[0])
+        for future in waiting:
+            future.result()
+        return rows, fields
+
+    def _run_chunk(self, thread: int, ids: list, rows: np.ndarray, fields: dict, nstep: int, models: Any) -> None:
+        """Rows one after another through the thread's MjData, which stays in the cache; mj_step frees the GIL."""
+        from mujoco import mj_forward, mj_getState, mj_rnePostConstraint, mj_setState, mj_step
+
+        data, signature, model = self._data[thread], self._signature, self.model
+        copies = [(fields[name], getattr(data, name)) for name in self._names]
+        for i in ids:
+            row = rows[i]
+            if models is not None:
+                model = models[i]
+            mj_setState(model, data, row, signature)
+            if nstep:
+                mj_step(model, data, nstep)
+            else:
+                mj_forward(model, data)
+            if self._contact_forces:
+                mj_rnePostConstraint(model, data)
+            mj_getState(model, data, row, signature)
+            for target, source in copies:
+                target[i] = source
+
+    def _run_native(self, rows: np.ndarray, fields: dict, ids: np.ndarray, nstep: int) -> tuple:
+        """The same with one native call."""
+        n = len(rows)
+        if self._batch is None or self._batch.nsim < n:
+            from mujoco.batch import Batch
+
+            self._batch = Batch(self.model, n, self.threads)
+        batch = self._batch
+        bound = {name: batch.bind(name) for name in self._names}
+        batch.state[:n] = rows
+        if nstep:
+            batch.step(ids, nstep=nstep)
+        else:
+            batch.forward(ids)
+        if len(ids) == n:
+            return batch.state[:n].copy(), {name: value[:n].copy() for name, value in bound.items()}
+        fields = {name: value.copy() for name, value in fields.items()}
+        for name, value in bound.items():
+            fields[name][ids] = value[ids]
+        return batch.state[:n].copy(), fields
+
+    @functools.cached_property
+    def _data(self) -> list:
+        import mujoco
+
+        return [mujoco.MjData(self.model) for _ in range(self.threads)]
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="nacre-mujoco")
+
+
+def has_batch() -> bool:
+    """Whether this MuJoCo has the native batch (3.17 on)."""
+    return find_spec("mujoco.batch") is not None
+
+
+def view(physics: Physics, rows: np.ndarray, fields: dict[str, np.ndarray]) -> Data:
+    return Data(rows[:, physics.qpos], rows[:, physics.qvel], fields)
+
+
+def host_generator(key: Key) -> np.random.Generator:
+    """NumPy's generator of a JAX key; no global random state."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def reset(rules: Rules, key: Key, tasks: Any) -> tuple[MujocoState, np.ndarray]:
+    """Start an episode in each row; depends on the key and the row only. -> state, obs [B, obs_size] float32."""
+    physics = rules.physics
+    n = len(jax.tree.leaves(tasks)[0])
+    models = rules.models(tasks) if hasattr(rules, "models") else None
+    qpos, qvel = rules.start(host_generator(key), physics.model, n)
+    rows, fields = physics.begin(qpos, qvel, models)
+    state = MujocoState(rows, fields, tasks, np.zeros(n, np.int32), models)
+    return state, rules.observe(view(physics, rows, fields)).astype(np.float32)
+
+
+def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tuple[MujocoState, Step]:
+    """One env step (frame_skip substeps) of the active rows.
+
+    action [B, nu] in actuator units, clipped to the spec's bounds before physics and reward. Inactive rows cost no
+    physics: they keep their state and observation, their reward is 0. Raises FloatingPointError, naming row and env
+    step, where an action is not finite or the simulation diverged.
+    """
+    physics, spec = rules.physics, rules.spec
+    active = np.asarray(active, bool)
+    ids = np.flatnonzero(active)
+    action = np.asarray(action, np.float64)
+    check_finite(spec.name, "action", action, ids, state.steps, "look for NaN in the policy's parameters")
+    action = np.clip(action, spec.action.low, spec.action.high)
+    rows = state.rows.copy()
+    rows[:, physics.ctrl] = action
+    rows, fields = physics.run(rows, state.fields, ids, physics.frame_skip, state.models)
+    remedy = "the simulation diverged: lower the actions' magnitude or the model's time step"
+    check_finite(spec.name, "[qpos, qvel]", rows[:, physics.motion], ids, state.steps, remedy)
+    before, after = view(physics, state.rows, state.fields), view(physics, rows, fields)
+    reward = np.where(active, rules.reward(before, after, action, state.tasks, physics.dt), 0.0).astype(np.float32)
+    info = rules.measure(before, after, physics.dt)
+    out = Step(
+        obs=rules.observe(after).astype(np.float32),
+        reward=reward,
+        train_reward=reward,
+        terminal=rules.terminal(after) & active,
+        info={name: np.asarray(value, np.float32) for name, value in info.items()},
+    )
+    return MujocoState(rows, fields, state.tasks, state.steps + active, state.models), out
+
+
+def check_finite(name: str, what: str, value: np.ndarray, ids: np.ndarray, steps: np.ndarray, remedy: str) -> None:
+    """Raise FloatingPointError for the first of the rows `ids` that holds NaN, infinity or a number beyond HUGE."""
+    good = np.abs(value[ids]) < HUGE  # False for NaN too
+    if good.all():
+        return
+    row = int(ids[np.argmin(good.all(axis=-1))])
+    raise FloatingPointError(
+        f"{name}: {what} is {value[row].tolist()} in row {row} at env step {int(steps[row])} of its episode; expected "
+        f"finite numbers below {HUGE:.0e}; {remedy}"
+    )
+
+
+def render_frames(rules: Rules, qpos: np.ndarray, width: int = 480, height: int = 320, camera: int = 0) -> list:
+    """Pictures of the poses qpos [T, nq]: a list of T uint8 arrays [height, width, 3].
+
+    camera: index of the model's camera, -1 for the free one. Raises RuntimeError where no OpenGL is available.
+    """
+    import mujoco
+
+    model = rules.physics.model
+    data = mujoco.MjData(model)
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except Exception as error:  # each GL back end raises its own kind
+        raise RuntimeError(
+            f"cannot open an OpenGL context for pictures ({type(error).__name__}: {error}); on a machine without a "
+            "display install EGL (package libegl1) and set MUJOCO_GL=egl, or OSMesa (package libosmesa6) and set "
+            "MUJOCO_GL=osmesa, before Python starts"
+        ) from error
+    frames = []
+    with renderer:
+        for pose in np.asarray(qpos, np.float64):
+            data.qpos[:] = pose
+            mujoco.mj_forward(model, data)
+            renderer.update_scene(data, camera=camera)
+            frames.append(renderer.render().copy())
+    return frames

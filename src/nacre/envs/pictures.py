@@ -1,0 +1,308 @@
+"""Drawings that belong to a task family: what its agents did in a meta-test. A family names them as `pictures`.
+
+A drawing takes an `evaluation` of NumPy arrays: {"returns" [R, N, K], "tasks" [N, ...], "beliefs" {name: [R, K, N, ...]},
+"info" {name: [K, N, T]} of the first repetition, "exploration_episodes" int}. It returns a list of (title, caption,
+matplotlib Figure). matplotlib is imported when something is drawn.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from nacre.plotting import INK, MUTED, SERIES, legend_above, new_figure, styled, task_colours, whole_ticks
+
+Picture = tuple[str, str, Any]  # title, caption, matplotlib Figure
+
+
+def angles(tasks: np.ndarray) -> tuple[str, np.ndarray]:
+    """Name and value [N] of the direction of goals [N, 2] seen from the middle, degrees from -180 to 180."""
+    tasks = np.asarray(tasks)
+    return "direction of the goal (degrees)", np.degrees(np.arctan2(tasks[:, 1], tasks[:, 0]))
+
+
+def chosen_shots(shots: int, exploration: int, most: int) -> list[int]:
+    """At most `most` shots to show: the first ones, one past the exploration, the last, in order."""
+    if shots <= most:
+        return list(range(shots))
+    wanted = [*range(min(exploration + 1, most - 2)), shots // 2, shots - 1]
+    for k in range(shots):
+        if len(set(wanted)) >= most:
+            break
+        wanted.append(k)
+    return sorted(set(wanted))[:most]
+
+
+def shot_title(k: int, exploration: int) -> str:
+    """Episode k of a trial, counted from 0, and on what it acts."""
+    if k == 0:
+        return "shot 0: knows nothing"
+    return f"shot {k}: exploring" if k < exploration else f"shot {k}: adapted"
+
+
+def spread(values: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` elements that are evenly spread over the sorted values."""
+    order = np.argsort(values)
+    return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
+
+
+# ------------------------------------------------------------------------------------------------------ point robots
+
+
+def point_robot_pictures(
+    evaluation: dict, *, radius: float | None = None, start: tuple[float, float] | None = None
+) -> list[Picture]:
+    """Paths over the goals, and how soon goals are found. radius: of the rewarded disc, None where the reward is dense;
+    start: where every episode begins, None where it is random."""
+    x, y = (np.asarray(evaluation["info"][name], float) for name in "xy")
+    paths = np.stack([x, y], axis=-1)  # [K, N, T, 2]
+    if start is not None:
+        first = np.broadcast_to(np.asarray(start, float), (*paths.shape[:2], 1, 2))
+        paths = np.concatenate([first, paths], axis=2)
+    goals, exploration = np.asarray(evaluation["tasks"], float), int(evaluation.get("exploration_episodes", 0))
+    out = [
+        (
+            "Where the agent goes, shot by shot",
+            "One line per held-out goal, in the colour of its goal. Before it knows anything the agent tries what the "
+            "prior suggests; as the posterior narrows, each line ends at its own goal.",
+            draw_paths(paths, goals, exploration, radius),
+        ),
+        (
+            "How the search goes on single goals",
+            "All episodes of one trial per panel, coloured by shot: early guesses dark, later ones light. Dashed: "
+            "episodes that still explore; dots: where episodes start.",
+            draw_trials(paths, goals, exploration, radius),
+        ),
+    ]
+    return [*out, found_picture(evaluation, exploration) if radius else distance_picture(paths, goals, exploration)]
+
+
+def window(goals: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners [2] of what is shown: all goals, and paths as far as 1.6 from the middle."""
+    points = np.concatenate([goals, np.nan_to_num(paths).reshape(-1, 2)])
+    low, high = np.minimum(points.min(axis=0), -1.0), np.maximum(points.max(axis=0), 1.0)
+    if goals[:, 1].min() >= 0:
+        low[1] = min(points[:, 1].min(), 0.0)
+    return np.maximum(low, -1.6) - 0.28, np.minimum(high, 1.6) + 0.28
+
+
+def plane(axis: Any, low: np.ndarray, high: np.ndarray) -> None:
+    """Equal scales, few ticks."""
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    axis.xaxis.set_ticks([-1, 0, 1])
+    axis.yaxis.set_ticks([tick for tick in (-1, 0, 1) if low[1] < tick < high[1]])
+    axis.grid(False)
+
+
+def draw_goals(axis: Any, goals: np.ndarray, colours: Any, radius: float | None) -> None:
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Circle
+
+    if radius:
+        discs = PatchCollection([Circle(goal, radius) for goal in goals], facecolor=colours, alpha=0.16, linewidth=0)
+        axis.add_collection(discs)
+    marker, size = ("*", 60) if len(goals) == 1 else ("o", 24)
+    axis.scatter(*goals.T, s=size, marker=marker, c=colours, edgecolor=INK, linewidth=0.6, zorder=4)
+
+
+@styled
+def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: float | None) -> Any:
+    """Small multiples over shots: the paths of all tasks."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
+
+    shots = chosen_shots(len(paths), exploration, 8)
+    columns = min(4, len(shots))
+    rows = -(-len(shots) // columns)
+    low, high = window(goals, paths[shots])
+    panel = 8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3  # inches
+    figure, axes = new_figure(rows, columns, height=rows * panel + 0.3, sharex=True, sharey=True)
+    label, values = angles(goals)
+    scale, colour_map = Normalize(values.min(), values.max() + 1e-9), task_colours()
+    colours = colour_map(scale(values))
+    for axis in axes.flat[len(shots) :]:
+        axis.set_visible(False)
+    for axis, k in zip(axes.flat, shots, strict=False):
+        draw_goals(axis, goals, colours, radius)
+        axis.add_collection(LineCollection(list(paths[k]), colors=colours, linewidths=1.2, alpha=0.9, zorder=3))
+        plane(axis, low, high)
+        axis.set_title(shot_title(k, exploration))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("y")
+    for axis in axes[-1]:
+        axis.set_xlabel("x")
+    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return figure
+
+
+@styled
+def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: float | None) -> Any:
+    """A few tasks, one panel each: the paths of all episodes of the trial."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm
+
+    tasks = spread(angles(goals)[1], 6)
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    low, high = window(goals[tasks], paths[:, tasks])
+    panel = 8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3  # inches
+    figure, axes = new_figure(rows, columns, height=rows * panel + 0.3, sharex=True, sharey=True)
+    shots = len(paths)
+    scale, colour_map = BoundaryNorm(np.arange(shots + 1) - 0.5, 256), task_colours()
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        draw_goals(axis, goals[task][None], SERIES[1], radius)
+        for k in range(shots):
+            style = {"linestyle": (0, (3, 1.5))} if k < exploration else {}
+            colour = colour_map(scale(k))
+            axis.plot(*paths[k, task].T, color=colour, linewidth=1.3, alpha=0.9, zorder=2, label=f"shot {k}", **style)
+            axis.plot(*paths[k, task, 0], color=colour, marker="o", markersize=3, zorder=2)
+        plane(axis, low, high)
+        axis.set_title(f"goal ({goals[task, 0]:.2f}, {goals[task, 1]:.2f})")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("y")
+    for axis in axes[-1]:
+        axis.set_xlabel("x")
+    if shots <= 6:
+        legend_above(figure, axes)
+        return figure
+    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
+    bar.set_label("shot")
+    bar.set_ticks(np.unique(np.linspace(0, shots - 1, min(shots, 6)).round()))
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
+    return figure
+
+
+def resampled(values: np.ndarray, draws: int = 500) -> np.ndarray:
+    """[low, high] [2, K] of the mean of values [N, K] over N: percentile bootstrap, 95 %."""
+    random = np.random.default_rng(0)
+    index = random.integers(0, len(values), (draws, len(values)))
+    return np.percentile(values[index].mean(axis=1), [2.5, 97.5], axis=0)
+
+
+def shot_axis(axis: Any, shots: int, exploration: int) -> None:
+    """The x axis of a plot per shot, with the exploration shaded."""
+    if 0 < exploration < shots:
+        axis.axvspan(-0.5, exploration - 0.5, color=MUTED, alpha=0.12, linewidth=0)
+        axis.text(exploration - 0.58, 1.0, "exploring", transform=axis.get_xaxis_transform(), ha="right", va="bottom",
+                  color=MUTED, fontsize=8.5)  # fmt: skip
+    axis.set(xlim=(-0.5, shots - 0.5), xlabel="shot (episode of the trial)")
+    whole_ticks(axis.xaxis)
+
+
+@styled
+def found_picture(evaluation: dict, exploration: int) -> Picture:
+    """The share of goals found per shot."""
+    from matplotlib.ticker import PercentFormatter
+
+    found = np.asarray(evaluation["returns"]) > 0  # [R, N, K]: the reward is zero outside the disc
+    figure, axes = new_figure(height=3.2)
+    axis, x = axes[0, 0], np.arange(found.shape[-1])
+    so_far = np.logical_or.accumulate(found, axis=-1)
+    lines = ((so_far, "found in this or an earlier episode", "--"), (found, "found in this episode", "-"))
+    for k, (values, label, dash) in enumerate(lines):
+        per_task = values.mean(axis=0)
+        axis.fill_between(x, *resampled(per_task), color=SERIES[k], alpha=0.18, linewidth=0)
+        axis.plot(x, per_task.mean(axis=0), color=SERIES[k], marker="so"[k], markersize=4, linestyle=dash, label=label)
+    shot_axis(axis, found.shape[-1], exploration)
+    axis.set(ylim=(0, 1.03), ylabel="share of goals found")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    legend_above(figure, axis)
+    caption = (
+        "An episode finds its goal when it meets the rewarded disc at least once. Bands: 95 % bootstrap over goals."
+    )
+    return "Goals found", caption, figure
+
+
+@styled
+def distance_picture(paths: np.ndarray, goals: np.ndarray, exploration: int) -> Picture:
+    """How far from the goal episodes end."""
+    gap = np.linalg.norm(paths[:, :, -1] - goals, axis=-1)  # [K, N]
+    figure, axes = new_figure(height=3.0)
+    axis, x = axes[0, 0], np.arange(len(gap))
+    jitter = np.linspace(-0.12, 0.12, gap.shape[1])
+    for k in x:
+        axis.scatter(k + jitter, gap[k], s=16, color=SERIES[0], alpha=0.5, linewidth=0, label="one goal")
+    axis.plot(x, np.median(gap, axis=1), color=SERIES[1], marker="s", markersize=5, label="median")
+    shot_axis(axis, len(gap), exploration)
+    axis.set(ylim=(-0.03 * gap.max(), None), ylabel="distance to the goal at the end")
+    legend_above(figure, axis)
+    return "Where episodes end", "The distance left at the end of each episode, in the units of the plane.", figure
+
+
+# ------------------------------------------------------------------------------------------------------ half-cheetahs
+
+
+def cheetah_pictures(evaluation: dict, *, dt: float = 0.05, directions: bool = False) -> list[Picture]:
+    """Commanded against reached speed. dt: seconds per env step; directions: the task is a direction, not a speed."""
+    velocity = np.asarray(evaluation["info"]["velocity"], float)  # [K, N, T] m/s
+    tasks, exploration = np.asarray(evaluation["tasks"], float), int(evaluation.get("exploration_episodes", 0))
+    first = direction_picture if directions else speed_picture
+    return [first(velocity, tasks, exploration), time_picture(velocity, tasks, exploration, dt, directions)]
+
+
+@styled
+def speed_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int) -> Picture:
+    """Scatter of the mean speed over the second half of each episode, one panel per shot."""
+    reached = velocity[..., velocity.shape[-1] // 2 :].mean(axis=-1)  # [K, N]
+    shots = chosen_shots(len(reached), exploration, 4)
+    figure, axes = new_figure(1, len(shots), height=3.5, sharex=True, sharey=True)
+    low = min(0.0, np.nanmin(reached), tasks.min()) - 0.15
+    high = max(np.nanmax(reached), tasks.max()) + 0.15
+    for axis, k in zip(axes[0], shots, strict=True):
+        axis.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--", label="reached = commanded")
+        axis.scatter(tasks, reached[k], s=26, color=SERIES[0], alpha=0.8, linewidth=0, label="one test task")
+        axis.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="commanded speed (m/s)")
+        axis.set_title(shot_title(k, exploration))
+        error = np.abs(reached[k] - tasks).mean()
+        axis.text(0.97, 0.04, f"mean error {error:.2f} m/s", transform=axis.transAxes, ha="right", fontsize=8.5)
+    axes[0, 0].set_ylabel("reached speed (m/s)")
+    legend_above(figure, axes)
+    caption = "Mean speed over the second half of each episode against the hidden target; first repetition."
+    return "Commanded and reached speed", caption, figure
+
+
+@styled
+def direction_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int) -> Picture:
+    """Mean velocity per direction and shot."""
+    reached = velocity.mean(axis=-1)  # [K, N]
+    figure, axes = new_figure(height=3.0)
+    axis, x = axes[0, 0], np.arange(len(reached))
+    axis.axhline(0, color=MUTED, linewidth=1)
+    for k, direction in enumerate(np.unique(tasks)):
+        ours = reached[:, tasks == direction]
+        label = "must run forward (+1)" if direction > 0 else "must run backward (-1)"
+        axis.plot(x, ours.mean(axis=1), color=SERIES[k], marker="v^"[k % 2], markersize=7, label=label)
+    shot_axis(axis, len(reached), exploration)
+    axis.set_ylabel("mean velocity (m/s)")
+    legend_above(figure, axis)
+    return "Velocity per direction", "Mean forward velocity of each episode; first repetition.", figure
+
+
+@styled
+def time_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int, dt: float, directions: bool) -> Picture:
+    """Velocity over time within an episode, a panel per shot."""
+    shots = chosen_shots(len(velocity), exploration, 4)
+    picked = spread(tasks, 6)
+    figure, axes = new_figure(1, len(shots), height=3.2, sharex=True, sharey=True)
+    width = max(1, round(0.5 / dt))
+    kernel = np.ones(width) / width
+    scale = (tasks - tasks.min()) / max(np.ptp(tasks), 1e-9)
+    for axis, k in zip(axes[0], shots, strict=True):
+        for task in picked:
+            smooth = np.convolve(velocity[k, task], kernel, mode="valid")
+            colour = task_colours()(scale[task])
+            label = f"direction {tasks[task]:+.0f}" if directions else f"target {tasks[task]:.2f} m/s"
+            axis.plot((np.arange(len(smooth)) + width / 2) * dt, smooth, color=colour, linewidth=1.5, label=label)
+            if not directions:
+                axis.axhline(tasks[task], color=colour, linewidth=1, linestyle=":")
+        axis.set_title(shot_title(k, exploration))
+        axis.set_xlabel("time in the episode (s)")
+    axes[0, 0].set_ylabel("velocity (m/s)")
+    legend_above(figure, axes)
+    dotted = "" if directions else " Dotted: the target."
+    return "Velocity within an episode", f"Averaged over half a second; a few test tasks.{dotted}", figure

@@ -1,0 +1,146 @@
+"""Names of the task families. Holds strings only: a family's file is imported when it is asked for."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+# name -> (module:class, one line for `nacre list`); the class is a frozen dataclass whose fields are the parameters
+FAMILIES: dict[str, tuple[str, str]] = {
+    "point-robot": ("nacre.envs.point_robot:PointRobot", "go to a goal in a square; reward is minus the distance"),
+    "sparse-point-robot": (
+        "nacre.envs.point_robot:SparsePointRobot",
+        "find a goal on a half circle; reward only within 0.2 of it",
+    ),
+    "cheetah-vel": ("nacre.envs.cheetah:CheetahVel", "MuJoCo half-cheetah that must run at a hidden speed, 0-3 m/s"),
+    "cheetah-dir": ("nacre.envs.cheetah:CheetahDir", "MuJoCo half-cheetah that must run forward or backward"),
+    "grid-navi": ("nacre.envs.grid_navi:GridNavi", "discrete: find a hidden cell of a 5 x 5 grid and stay on it"),
+}
+GYMNASIUM = "gymnasium/"  # gymnasium/<id>: one registered gymnasium environment as a family with a single task
+
+
+def load_object(path: str) -> Any:
+    """`module:name` -> the object."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def close_matches(name: str, known: list[str]) -> str:
+    """' Did you mean a or b?' or ''."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> ValueError:
+    """The error for a name that is not registered, with close matches."""
+    return ValueError(f"unknown {kind} {name!r}.{close_matches(name, known)} Known: {', '.join(known)}.")
+
+
+def list_families() -> list[tuple[str, str]]:
+    """(name, one line) of each registered family; imports nothing."""
+    return [(name, line) for name, (_, line) in FAMILIES.items()]
+
+
+def make_family(name: str, **params: Any) -> Any:
+    """The Environment called `name`: a registered family, `gymnasium/<id>`, or `path/file.py:name` of the user's own.
+
+    params: the family's parameters (fields of its dataclass; `horizon` for a gymnasium environment). Raises ValueError,
+    with close matches, for an unknown name or parameter, and for a file that does not bring an Environment.
+    """
+    if name.startswith(GYMNASIUM):
+        from nacre.envs.backends.gymnasium import single
+
+        env_id = name.removeprefix(GYMNASIUM)
+        return built(name, lambda horizon=None: single(env_id, horizon), params)
+    if is_file(name):
+        return checked(name, built(name, load_from_file(name), params))
+    return built(name, family_class(name), params)
+
+
+def family_class(name: str) -> type | None:
+    """The dataclass whose fields are the family's parameters, or None where it has none."""
+    if name.startswith(GYMNASIUM):
+        return None
+    if is_file(name):
+        found = load_from_file(name)
+        return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
+    if name not in FAMILIES:
+        hint = "; a family of your own is path/file.py:name, a gymnasium environment gymnasium/<id>"
+        error = unknown("task family", name, list(FAMILIES))
+        raise ValueError(f"{str(error).removesuffix('.')}{hint}.")
+    return load_object(FAMILIES[name][0])
+
+
+def is_file(name: str) -> bool:
+    """Whether the name means a user's file rather than a registered family."""
+    return ".py:" in name or name.endswith(".py")
+
+
+def load_from_file(name: str) -> Any:
+    """The object `path/file.py:name`; the file is executed."""
+    file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        near = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise ValueError(f"task family {name!r}: there is no file {path}.{close_matches(str(path), near)}")
+    if not attribute:
+        raise ValueError(f"task family {name!r}: say which object of the file is the family, as {file}:name")
+    module_name = f"nacre_user_{path.stem}"
+    source = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(source)
+    sys.modules[module_name] = module  # dataclasses look their module up there
+    try:
+        source.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"task family {name!r}: {path} raised {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise ValueError(f"task family {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
+    return getattr(module, attribute)
+
+
+def built(name: str, found: Any, params: dict[str, Any]) -> Any:
+    """A class or function is called with the parameters; an object is the family itself and takes none."""
+    if not callable(found):
+        refuse_params(name, params)
+        return found
+    if dataclasses.is_dataclass(found):
+        known = [field.name for field in dataclasses.fields(found) if field.init]
+    else:
+        known = [p.name for p in inspect.signature(found).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for param in params:
+        if param not in known:
+            raise unknown(f"parameter of {name}", param, known) if known else no_params(name, params)
+    try:
+        inspect.signature(found).bind(**params)
+    except TypeError as error:
+        raise ValueError(
+            f"task family {name!r} cannot be made: {error}; expected a function or class that can be called with the "
+            "given parameters and returns an Environment, e.g. one made by nacre.family(make, sample_tasks)"
+        ) from error
+    return found(**params)
+
+
+def no_params(name: str, params: dict[str, Any]) -> ValueError:
+    return ValueError(f"{name} takes no parameters, got {', '.join(params)}")
+
+
+def refuse_params(name: str, params: dict[str, Any]) -> None:
+    if params:
+        raise no_params(name, params)
+
+
+def checked(name: str, env: Any) -> Any:
+    """The object, if it is an Environment."""
+    needed = ("spec", "train_tasks", "test_tasks", "sample_tasks", "reset", "step", "oracle")
+    missing = [attribute for attribute in needed if not hasattr(env, attribute)]
+    if missing:
+        raise ValueError(
+            f"task family {name!r} is a {type(env).__name__} without {', '.join(missing)}; expected an Environment: "
+            "make one with nacre.family(make, sample_tasks), or write a class like nacre.types.Environment"
+        )
+    return env

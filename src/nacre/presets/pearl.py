@@ -1,0 +1,84 @@
+"""PEARL's configuration per benchmark. `paper`: the released configuration (oyster configs/*.json over configs/default.py,
+commit 44e20fd), number by number; `fast`: ours, tuned for time to the paper's score on two cores (benchmarks/results)."""
+
+from nacre.types import EnvSpec
+
+# ------------------------------------------------------------------------------------------------------- paper
+# env_steps: initial_steps * training tasks + 500 iterations * what one collects (oyster num_iterations)
+
+PAPER = {
+    "cheetah-vel": dict(env_steps=2_700_000),  # Config() is this benchmark
+    "cheetah-dir": dict(  # oyster configs/cheetah-dir.json
+        meta_batch=4, context_batch=256, prior_steps=1000, extra_steps=1000, updates_per_iteration=2000,
+        env_steps=5_004_000, eval_repetitions=4,
+    ),
+    "point-robot": dict(  # oyster configs/point-robot.json
+        meta_batch=16, context_batch=64, reward_scale=100.0, initial_steps=200, prior_steps=200, extra_steps=200,
+        updates_per_iteration=1000, exploration_episodes=1, env_steps=1_016_000, eval_repetitions=2,
+    ),
+    "sparse-point-robot": dict(  # oyster configs/sparse-point-robot.json
+        meta_batch=16, context_batch=1024, reward_scale=100.0, kl_weight=1.0, discount=0.9, initial_steps=200,
+        tasks_per_iteration=10, prior_steps=100, posterior_steps=900, extra_steps=0, updates_per_iteration=1000,
+        exploration_episodes=5, env_steps=5_016_000, eval_repetitions=2,
+    ),
+}  # fmt: skip
+
+# -------------------------------------------------------------------------------------------------------- fast
+
+_SMALL = dict(hidden=(64, 64), encoder_hidden=(64, 64), learning_rate=1e-3)  # ours
+
+FAST = {
+    "cheetah-vel": dict(
+        hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=6e-4, batch_size=64, context_batch=100,
+        critic="twin", initial_steps=400, tasks_per_iteration=10, prior_steps=200, extra_steps=400, lead_prior=False,
+        updates_per_iteration=1000, env_steps=400_000,
+    ),
+    "cheetah-dir": dict(
+        hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=6e-4, meta_batch=4, batch_size=256,
+        context_batch=100, critic="twin", initial_steps=2000, tasks_per_iteration=4, prior_steps=400, extra_steps=600,
+        updates_per_iteration=1000, env_steps=600_000,
+    ),
+    "point-robot": dict(
+        **_SMALL, batch_size=32, context_batch=64, reward_scale=30.0, discount=0.9, initial_steps=200,
+        tasks_per_iteration=16, prior_steps=20, extra_steps=40, updates_per_iteration=500, exploration_episodes=1,
+        env_steps=60_000,
+    ),
+    "sparse-point-robot": dict(
+        **_SMALL, batch_size=32, context_batch=200, reward_scale=30.0, discount=0.9, initial_steps=800,
+        initial_exploration="held", context_source="buffer", factors="precision", tasks_per_iteration=16,
+        prior_steps=100, posterior_steps=100, extra_steps=0, updates_per_iteration=500, exploration_episodes=5,
+        env_steps=1_000_000,
+    ),
+    "grid-navi": dict(
+        **_SMALL, batch_size=32, context_batch=60, reward_scale=10.0, discount=0.95, initial_steps=150,
+        tasks_per_iteration=21, prior_steps=30, posterior_steps=45, extra_steps=0, updates_per_iteration=500,
+        exploration_episodes=1, factors="precision", env_steps=200_000,
+    ),
+}  # fmt: skip
+
+# where a family has no preset of its own: sizes that suit a few to a few dozen numbers, scaled by its horizon
+GENERIC = dict(
+    hidden=(128, 128), encoder_hidden=(128, 128), learning_rate=6e-4, batch_size=64, context_batch=100, critic="twin",
+    lead_prior=False, updates_per_iteration=500,
+)  # fmt: skip
+
+
+def preset(name: str, family: str, spec: EnvSpec) -> dict:
+    """Values of Config and of the training loop for a family. Raises ValueError where there is no such preset."""
+    if name == "paper":
+        if family not in PAPER:
+            known = ", ".join(sorted(PAPER))
+            raise ValueError(
+                f"PEARL has no paper preset for {family!r}: the paper's benchmarks here are {known}. Use --preset fast, "
+                "which fits any family."
+            )
+        return dict(PAPER[family])
+    if name != "fast":
+        raise ValueError(f"unknown preset {name!r}: expected fast or paper")
+    if family in FAST:
+        return dict(FAST[family])
+    h = spec.horizon
+    return dict(
+        GENERIC, initial_steps=5 * h, prior_steps=2 * h, extra_steps=3 * h, tasks_per_iteration=5, env_steps=1000 * h,
+        exploration_episodes=spec.exploration_episodes,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Names of families: registered, gymnasium's, and of the user's own files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nacre.envs import registry
+from nacre.envs.backends.gymnasium import GymnasiumFamily
+from nacre.envs.cheetah import CheetahVel
+from nacre.types import Environment
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FAMILY_FILES = {"pendulum_family.py": "pendulum", "reacher_family.py": "reacher", "cartpole_direction.py": "cartpole"}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    return path
+
+
+def test_registered_families_with_parameters():
+    env = registry.make_family("cheetah-vel", horizon=50, max_speed=2.0)
+    assert env == CheetahVel(horizon=50, max_speed=2.0) and isinstance(env, Environment)
+    assert registry.family_class("cheetah-vel") is CheetahVel
+    assert [name for name, _ in registry.list_families()] == list(registry.FAMILIES)
+
+
+@pytest.mark.parametrize("name", ["cheetah-vel", "cheetah-dir", "point-robot", "sparse-point-robot"])
+def test_the_name_in_the_spec_is_the_registered_one(name):
+    assert registry.make_family(name).spec.name == name
+
+
+@pytest.mark.parametrize("name, params, message", [
+    ("cheeta-vel", {}, "unknown task family 'cheeta-vel'. Did you mean cheetah-vel.*path/file.py:name"),
+    ("cheetah-vel", {"horizn": 1}, "unknown parameter of cheetah-vel 'horizn'. Did you mean horizon"),
+    ("gymnasium/CartPole-v1", {"horizn": 1}, "unknown parameter of gymnasium.* Did you mean horizon"),
+    ("gymnasium/CartPol-v1", {}, "CartPole"),
+    (f"{EXAMPLES}/pendulum_famly.py:pendulum", {}, "there is no file .*Did you mean .*pendulum_family.py"),
+    ("nowhere/at_all.py:x", {}, "there is no file nowhere/at_all.py"),
+    (f"{EXAMPLES}/pendulum_family.py:pendulm", {}, "no object 'pendulm'. Did you mean pendulum"),
+    (f"{EXAMPLES}/pendulum_family.py", {}, "say which object of the file is the family"),
+    (f"{EXAMPLES}/pendulum_family.py:gymnasium", {}, "is a module without train_tasks"),
+    (f"{EXAMPLES}/pendulum_family.py:make", {}, "missing a required argument: 'task'.*nacre.family"),
+    (f"{EXAMPLES}/pendulum_family.py:pendulum", {"horizon": 3}, "takes no parameters, got horizon"),
+])  # fmt: skip
+def test_unknown_names(name, params, message):
+    with pytest.raises(ValueError, match=message):
+        registry.make_family(name, **params)
+
+
+def test_gymnasium_environments():
+    assert registry.make_family("gymnasium/CartPole-v1").spec.horizon == 500
+    assert registry.make_family("gymnasium/CartPole-v1", horizon=7).spec.horizon == 7
+    assert registry.family_class("gymnasium/CartPole-v1") is None
+
+
+@pytest.mark.parametrize("file, name", FAMILY_FILES.items())
+def test_examples_are_families_of_at_most_15_lines(file, name):
+    env = registry.make_family(f"{EXAMPLES / file}:{name}")
+    assert isinstance(env, GymnasiumFamily) and isinstance(env, Environment)
+    text = re.sub(r'^""".*?"""', "", (EXAMPLES / file).read_text(), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if line.strip() and not re.match(r"(import|from) ", line)]
+    assert len(lines) <= 15
+
+
+def test_a_users_dataclass_has_parameters(tmp_path):
+    text = """
+from dataclasses import dataclass
+from nacre.envs.cheetah import CheetahVel
+@dataclass(frozen=True)
+class Slow(CheetahVel):
+    max_speed: float = 0.5
+def slower(factor=2.0):
+    return Slow(max_speed=0.5 / factor)
+"""
+    path = write(tmp_path, text)
+    assert registry.make_family(f"{path}:Slow").max_speed == 0.5
+    assert registry.make_family(f"{path}:Slow", max_speed=0.1).max_speed == 0.1
+    assert registry.make_family(f"{path}:slower", factor=5).max_speed == pytest.approx(0.1)
+    assert registry.family_class(f"{path}:Slow").__name__ == "Slow"
+    assert registry.family_class(f"{path}:slower") is None
+    with pytest.raises(ValueError, match=r"unknown parameter of .*'max_sped'. Did you mean max_speed"):
+        registry.make_family(f"{path}:Slow", max_sped=0.1)
+
+
+def test_a_users_file_that_fails_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"mine.py raised ModuleNotFoundError: No module named 'no_such'"):
+        registry.make_family(f"{write(tmp_path, 'import no_such')}:x")
+    with pytest.raises(ValueError, match=r"mine.py raised SyntaxError"):
+        registry.make_family(f"{write(tmp_path, 'def (')}:x")
