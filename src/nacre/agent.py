@@ -1,0 +1,302 @@
+"""What users hold: a trained agent, and the policy with a memory that it is in one task it has never seen.
+
+    agent = nacre.load("runs/...")
+    policy = agent.start()                       # knows nothing of its task
+    for each episode:
+        obs = ...
+        until the episode is over:
+            action = policy.act(obs)             # in the environment's own units
+            ...                                  # do it, look at what came of it
+            policy.observe(reward, obs, terminated, truncated)
+        policy.end_episode()                     # adapts to all that was seen
+
+`agent.adapt(env)` is this loop on a gymnasium environment.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre._errors import UserError
+from nacre.rollout import to_env_action
+from nacre.runs import Run, open_run
+from nacre.types import Algorithm, Array, Environment, EnvSpec, Key, Params, Trajectory, Transition, flat_rows
+
+ROWS = (1, 1)  # one task, one episode at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Agent:
+    """A trained agent: what acts (algorithm, params), the family it was trained on, and where it comes from."""
+
+    algorithm: Algorithm
+    params: Params
+    env: Environment
+    algorithm_name: str
+    env_name: str
+    preset: str | None = None
+    seed: int = 0  # of its training
+    env_steps: int = 0  # of its training
+    path: Path | None = None  # of its run
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.algorithm.spec
+
+    def start(self, seed: int = 0, explore: bool = False) -> "Policy":
+        """A policy that knows nothing of its task. seed: of all it draws; explore: act stochastically."""
+        return Policy(self.algorithm, self.params, jax.random.key(seed), explore)
+
+    def adapt(self, env: Any, episodes: int | None = None, seed: int = 0, explore: bool = False) -> "Adapted":
+        """Act for `episodes` (None: a trial of the family) in a gymnasium environment, adapting after each.
+
+        Its spaces must be those of the training family, after flattening. Episodes end where the environment says so
+        and at the family's horizon at the latest. seed: of the first reset and of the policy. Raises ValueError for
+        other spaces, TypeError for what is not a gymnasium environment, FloatingPointError for NaN or infinity.
+        """
+        from nacre.envs.backends import gymnasium_spaces as backend
+
+        episodes = self.spec.trial_episodes if episodes is None else episodes
+        if episodes < 1:
+            raise UserError(f"episodes must be at least 1, got {episodes}")
+        check_spaces(self.spec, env)
+        policy = self.start(seed, explore)
+        returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
+        for k in range(episodes):
+            obs, _ = answer(env.reset(seed=seed) if k == 0 else env.reset(), "reset", 2, "(observation, info)")
+            obs = flat_obs(env.observation_space, obs)
+            while not policy.over:
+                action = np.asarray(policy.act(obs))
+                out = env.step(backend.native_action(env.action_space, action))
+                obs, reward, terminated, truncated, _ = answer(out, "step", 5, STEP)
+                obs = flat_obs(env.observation_space, obs)
+                policy.observe(reward, obs, terminated, truncated)
+                returns[k] += reward
+                lengths[k] += 1
+            policy.end_episode()
+        return Adapted(returns, lengths, policy)
+
+
+class Adapted(NamedTuple):
+    """What `Agent.adapt` brings back."""
+
+    returns: np.ndarray  # [K] undiscounted, per episode
+    lengths: np.ndarray  # [K] env steps
+    policy: "Policy"  # as it is after the last episode, ready for the next one
+
+
+def load(run: str | Path, checkpoint: int | None = None, seed: int | None = None, family: Any = None) -> Agent:
+    """The agent of a run directory (or of `seed-<n>` in it).
+
+    checkpoint: env steps at which its parameters were kept; None: the last. seed: of a run of several; None: the first.
+    family: the Environment, where the run was trained on a Python object. Raises UserError (a ValueError) for what is
+    not there or is damaged.
+    """
+    return agent_of(open_run(run, family), checkpoint, seed)
+
+
+def agent_of(run: Run, checkpoint: int | None = None, seed: int | None = None) -> Agent:
+    """As `load`, from a run that is open."""
+    seed = run.seeds[0] if seed is None else seed
+    params = run.params(checkpoint, seed)
+    at = run.checkpoints(seed)[-1] if checkpoint is None else checkpoint
+    return Agent(run.algorithm, params, run.env, run.algorithm_name, run.env_name, run.preset, seed, at, run.path)
+
+
+# ------------------------------------------------------------------------------------------------ the policy
+
+
+class Policy:
+    """An agent in one task: its memory, and how far the episode is. One environment, one call per env step.
+
+    It draws and computes what `nacre.rollout.trial` does with the same key on one task, so that what was evaluated is
+    what is deployed. Calls out of order raise RuntimeError, wrong shapes ValueError, NaN or infinity
+    FloatingPointError; none of these changes the policy: correct the call and go on.
+    """
+
+    def __init__(self, algorithm: Algorithm, params: Params, key: Key, explore: bool = False):
+        begin_key, self._key = jax.random.split(key)
+        self._algorithm, self._spec, self._params, self._explore = algorithm, algorithm.spec, params, bool(explore)
+        self._leaves, params_def = jax.tree.flatten(params)
+        self._memory, memory_def = jax.tree.flatten(_begin(algorithm, params, begin_key))
+        self._programs = programs(algorithm, params_def, memory_def, self._explore)
+        self._memory_def = memory_def
+        self.episode = 0  # episodes that have ended
+        self._fresh()
+
+    def _fresh(self) -> None:
+        """Before the first env step of an episode."""
+        _, env_key, self._adapt_key = jax.random.split(jax.random.fold_in(self._key, self.episode), 3)
+        _, self._step_key = jax.random.split(env_key)
+        self.steps = 0  # env steps of this episode
+        self.over = False  # the episode has ended; `end_episode` comes next
+        self._acted: tuple | None = None  # obs, action, extras that wait for `observe`
+        self._record: list[tuple] = []
+
+    def act(self, obs: Array) -> np.ndarray | int:
+        """obs [obs_size] -> action in the environment's units: float32 [size], or an int for discrete actions."""
+        if self.over:
+            raise RuntimeError(
+                f"the episode is over after {self.steps} env steps (terminated, truncated, or at the horizon of "
+                f"{self._spec.horizon}): call end_episode(), reset the environment, then act"
+            )
+        if self._acted is not None:
+            raise RuntimeError("act was called twice in a row: tell the outcome of the first action with observe()")
+        obs = self._checked(obs, "obs")
+        native, action, extras, self._memory = self._programs.act(
+            self._leaves, self._memory, obs, self._step_key, self.steps
+        )
+        self._acted = (obs, action, extras)
+        return int(native) if self._spec.discrete else np.array(native)
+
+    def observe(self, reward: float, next_obs: Array, terminated: bool = False, truncated: bool = False) -> None:
+        """The outcome of the last action. terminated: the task ended; truncated: time was up."""
+        if self._acted is None:
+            raise RuntimeError("observe was called without an action before it: call act(obs) first")
+        next_obs = self._checked(next_obs, "next_obs")
+        reward = self._checked_reward(reward)
+        terminal = bool(terminated)
+        over = terminal or bool(truncated) or self.steps + 1 == self._spec.horizon
+        obs, action, extras = self._acted
+        if getattr(self._algorithm, "observes", True):
+            step = (obs, action, reward, next_obs, np.bool_(terminal), np.bool_(over and not terminal))
+            self._memory = self._programs.observe(self._leaves, self._memory, step)
+        self._record.append((obs, np.asarray(action), reward, next_obs, terminal, extras))
+        self._acted, self.over = None, over
+        self.steps += 1
+
+    def end_episode(self) -> None:
+        """Adapt to the episode; the next `act` begins another. Before the end it cuts the episode short."""
+        if self._acted is not None:
+            raise RuntimeError("the last action has no outcome yet: call observe() before end_episode()")
+        if not self._record:
+            raise RuntimeError("end_episode was called without a step in the episode: act and observe first")
+        memory = jax.tree.unflatten(self._memory_def, self._memory)
+        data = padded(self._record, self._spec.horizon)
+        self._memory = jax.tree.leaves(_adapt(self._algorithm, self._params, memory, data, self._adapt_key))
+        self.episode += 1
+        self._fresh()
+
+    @property
+    def beliefs(self) -> dict[str, np.ndarray]:
+        """Named arrays of what the memory holds, as the algorithm tells them (PEARL: mean, variance, z)."""
+        told = getattr(self._algorithm, "beliefs", lambda params, memory: {})
+        found = told(self._params, jax.tree.unflatten(self._memory_def, self._memory))
+        return {name: np.asarray(leaf)[0] for name, leaf in found.items()}
+
+    def _checked(self, obs: Array, name: str) -> np.ndarray:
+        found = np.array(obs, np.float32)  # a copy: environments may reuse theirs
+        if found.shape != (self._spec.obs_size,):
+            raise ValueError(
+                f"{name} must have the shape ({self._spec.obs_size},), got {found.shape}; flatten it as the family "
+                "does, e.g. with gymnasium.spaces.flatten"
+            )
+        if not np.isfinite(found).all():
+            raise FloatingPointError(f"{name} at {self._place()} is {found.tolist()}; expected finite numbers")
+        return found
+
+    def _checked_reward(self, reward: float) -> np.float32:
+        if np.size(reward) != 1:
+            raise ValueError(f"reward must be one number, got {reward!r}")
+        found = np.float32(np.asarray(reward).item())
+        if not np.isfinite(found):
+            raise FloatingPointError(f"reward at {self._place()} is {found}; expected a finite number")
+        return found
+
+    def _place(self) -> str:
+        return f"env step {self.steps} of episode {self.episode}"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(algorithm, params, key):
+    return algorithm.begin(params, key, ROWS)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _adapt(algorithm, params, memory, data, key):
+    return algorithm.adapt(params, memory, data, key)
+
+
+class Programs(NamedTuple):
+    """What runs at every env step, compiled; takes and gives lists of leaves, which are cheaper to dispatch."""
+
+    act: Any
+    observe: Any
+
+
+@functools.lru_cache(maxsize=64)
+def programs(algorithm: Algorithm, params_def: Any, memory_def: Any, explore: bool) -> Programs:
+    """The same for all policies of one algorithm object's settings."""
+
+    @jax.jit
+    def act(params, memory, obs, key, t):
+        params, memory = jax.tree.unflatten(params_def, params), jax.tree.unflatten(memory_def, memory)
+        act_key = jax.random.fold_in(key, t)
+        action, extras, memory = algorithm.act(params, memory, obs[None, None], act_key, explore)
+        native = to_env_action(algorithm.spec, flat_rows(action))[0]
+        return native, action[0, 0], extras, jax.tree.leaves(memory)
+
+    @jax.jit
+    def observe(params, memory, step):
+        params, memory = jax.tree.unflatten(params_def, params), jax.tree.unflatten(memory_def, memory)
+        row = [jnp.asarray(leaf)[None, None] for leaf in step]
+        return jax.tree.leaves(algorithm.observe(params, memory, Transition(*row, jnp.ones(ROWS, bool))))
+
+    return Programs(act, observe)
+
+
+def padded(record: list[tuple], horizon: int) -> Trajectory:
+    """One episode, step by step -> Trajectory [1, 1, T], zero after its end."""
+
+    def column(*leaves):
+        stacked = np.stack([np.asarray(leaf) for leaf in leaves])
+        return np.pad(stacked, [(0, horizon - len(stacked))] + [(0, 0)] * (stacked.ndim - 1))[None, None]
+
+    obs, action, reward, next_obs, terminal = (column(*leaves) for leaves in list(zip(*record, strict=True))[:5])
+    extras = jax.tree.map(lambda *x: column(*(leaf[0, 0] for leaf in x)), *(step[5] for step in record))
+    valid = (np.arange(horizon) < len(record))[None, None]
+    return Trajectory(obs, action, reward, reward, next_obs, terminal, valid, extras)
+
+
+# ---------------------------------------------------------------------------------- gymnasium environments
+
+STEP = "(observation, reward, terminated, truncated, info)"
+
+
+def check_spaces(spec: EnvSpec, env: Any) -> None:
+    """Raises where the spaces of a gymnasium environment, flattened, are not those that the agent was trained on."""
+    import gymnasium
+
+    from nacre.envs.backends.gymnasium_spaces import describe
+
+    if isinstance(env, gymnasium.vector.VectorEnv) or not isinstance(env, gymnasium.Env):
+        raise TypeError(f"expected a single gymnasium.Env, got {env!r}; nacre.make(family, task) gives one")
+    found = describe(str(env), env, spec.horizon)
+    same = type(found.action) is type(spec.action) and found.action.size == spec.action.size
+    if same and not spec.discrete:
+        ends = [(np.asarray(a.low), np.asarray(a.high)) for a in (found.action, spec.action)]
+        same = np.allclose(ends[0][0], ends[1][0]) and np.allclose(ends[0][1], ends[1][1])
+    if not same or found.obs_size != spec.obs_size:
+        raise ValueError(
+            f"{env} has {found.obs_size} observations and actions {found.action}; the agent was trained on {spec.name} "
+            f"with {spec.obs_size} observations and actions {spec.action}; wrap the environment so that they agree"
+        )
+
+
+def flat_obs(space: Any, obs: Any) -> np.ndarray:
+    """Flat float32, as the gymnasium families of Nacre have it."""
+    from gymnasium import spaces
+
+    return np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32).ravel()
+
+
+def answer(out: Any, method: str, size: int, expected: str) -> tuple:
+    """What the environment returned, if it is a tuple of the right size."""
+    if not isinstance(out, tuple) or len(out) != size:
+        raise TypeError(f"{method}() of the environment must return {expected}, got {str(out)[:120]}")
+    return out

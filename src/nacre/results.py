@@ -1,0 +1,80 @@
+"""What an evaluation found, for people (a table) and for programs (JSON)."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1  # of Result.to_json
+
+
+@dataclass(frozen=True)
+class Result:
+    """An evaluation in plain Python values. Lists named per shot have one entry per episode of the trial."""
+
+    algorithm: str
+    env: str
+    preset: str | None
+    seeds: list[int]
+    env_steps: int  # of training; the smallest of the seeds
+    split: str  # "test" or "train"
+    deterministic: bool
+    repetitions: int  # trials per task and seed
+    shots: list[float]  # mean return per shot over seeds, repetitions and tasks
+    intervals: list[list[float]]  # 95 % [low, high] per shot, over tasks (one seed), over seeds and tasks (several)
+    per_task: list[list[float]]  # per task its mean return per shot
+    task_params: list[list[float]]  # per task its parameters, in the order of EnvSpec.task_names
+    trial_return: float  # mean over trials of the sum over their episodes
+    references: dict[str, list[float] | None]  # random, still, oracle, no_adaptation: per shot
+    exploration_episodes: int = field(default=0, repr=False)  # episodes before the reported adaptation; not in the JSON
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for json.dumps; `schema` says which fields it has."""
+        values = {name: value for name, value in vars(self).items() if name != "exploration_episodes"}
+        return {"schema": SCHEMA, **values}
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON to a file."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+    def table(self) -> str:
+        """Returns per shot beside the references, as text; long trials show some of their shots."""
+        known = {name: shots for name, shots in self.references.items() if shots is not None}
+        lines = [["shot", "return", "95 % interval", *(name.replace("_", " ") for name in known)]]
+        for k in shown_shots(len(self.shots)):
+            ends = f"{self.intervals[k][0]:.1f} to {self.intervals[k][1]:.1f}"
+            lines.append([str(k), f"{self.shots[k]:.1f}", ends, *(f"{shots[k]:.1f}" for shots in known.values())])
+        after = slice(self.exploration_episodes, None)
+        if 0 < self.exploration_episodes < len(self.shots) - 1:
+            means = [f"{np.mean(shots[after]):.1f}" for shots in (self.shots, *known.values())]
+            lines.append([f"{self.exploration_episodes}-{len(self.shots) - 1}", means[0], "", *means[1:]])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([self._title(), *text, *self._gap(known)])
+
+    def _title(self) -> str:
+        policy = "deterministic" if self.deterministic else "stochastic"
+        preset = f" ({self.preset})" if self.preset else ""
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {' '.join(map(str, self.seeds))}"
+        counts = f"{len(self.per_task)} {self.split} tasks x {self.repetitions} trial{'s' * (self.repetitions > 1)}"
+        return f"{self.algorithm} on {self.env}{preset}, {seeds}, {self.env_steps:,} env steps; {counts}, {policy}"
+
+    def _gap(self, known: dict[str, list[float]]) -> list[str]:
+        """How much of the way from doing nothing to the oracle the reported shots go."""
+        low = known.get("still", known["random"])
+        if "oracle" not in known:
+            return []
+        first = min(self.exploration_episodes, len(self.shots) - 1)
+        agent, low, high = (float(np.mean(shots[first:])) for shots in (self.shots, low, known["oracle"]))
+        start = "standing still" if "still" in known else "random actions"
+        which = f"shot {first}" if first == len(self.shots) - 1 else f"shots {first}-{len(self.shots) - 1}"
+        return [f"{which}: {(agent - low) / (high - low):.0%} of the way from {start} to the oracle"] * (high > low)
+
+
+def shown_shots(k: int) -> list[int]:
+    """0..5, then some, then the last: at most 12 of k."""
+    if k <= 12:
+        return list(range(k))
+    return [*range(6), *np.unique(np.linspace(6, k - 1, 6).round().astype(int)).tolist()]

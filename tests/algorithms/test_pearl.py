@@ -1,0 +1,333 @@
+"""PEARL piece by piece: the list of the reference (posterior, gradient routing, schedule), each option, and the checks."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import replay, rollout
+from nacre.algorithms.pearl import PEARL, Config
+from nacre.envs.grid_navi import GridNavi
+from nacre.envs.point_robot import SparsePointRobot
+from nacre.updates import sac
+
+TINY = dict(
+    latent_size=3, hidden=(8, 8), encoder_hidden=(8, 8), meta_batch=4, batch_size=6, context_batch=10, initial_steps=20,
+    tasks_per_iteration=3, prior_steps=20, extra_steps=40, updates_per_iteration=4, updates_per_slice=2,
+)  # fmt: skip
+ENV = SparsePointRobot(n_train=6, n_test=2)
+KEY = jax.random.key(0)
+
+
+def make(env=ENV, **options) -> PEARL:
+    return PEARL(Config(**{**TINY, **options}), env.spec)
+
+
+def run(pearl: PEARL, env, state, key, phase):
+    """One slice as one program, as the training loop runs it."""
+    return jax.jit(lambda state, key: pearl.iterate(state, env, key, phase))(state, key)
+
+
+def filled(pearl: PEARL, env=ENV):
+    """A state after its initial collection (one slice for these small families)."""
+    return run(pearl, env, pearl.init(KEY, env, 2000), KEY, "initial")[0]
+
+
+def update_once(pearl: PEARL, state, nets=None):
+    nets = state.nets if nets is None else nets
+    step = jax.jit(lambda nets, opt, store: pearl.update(nets, opt, *pearl.sample(store, jax.random.key(3))))
+    return step(nets, pearl.optimisers(nets), state.replay)
+
+
+def context(n=2, m=5, seed=0):
+    x = jax.random.normal(jax.random.key(seed), (n, m, 5))
+    return x, jnp.ones((n, m), bool)
+
+
+def norm(tree) -> float:
+    return float(sum(jnp.abs(x).sum() for x in jax.tree.leaves(tree)))
+
+
+# ----------------------------------------------------------------------------------------------------- inference
+
+
+@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}])
+def test_posterior_ignores_the_order_of_the_context(options):
+    pearl = make(**options)
+    nets = pearl.networks(KEY)
+    x, valid = context()
+    noise = jnp.zeros((2, 3))
+    forward = pearl.infer(nets.encoder, x, valid, noise)
+    backward = pearl.infer(nets.encoder, x[:, ::-1], valid, noise)
+    np.testing.assert_allclose(forward[1], backward[1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(forward[2], backward[2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}, {"encoder": "gru"}])
+def test_evidence_piece_by_piece_equals_all_at_once_and_masked_rows_do_not_count(options):
+    pearl = make(**options)
+    encoder = pearl.networks(KEY).encoder
+    x, valid = context(m=6)
+    blank = pearl.blank((2, 1))
+    whole = pearl.posterior(pearl.see(encoder, blank, x, valid))
+    parts = pearl.see(encoder, pearl.see(encoder, blank, x[:, :2], valid[:, :2]), x[:, 2:], valid[:, 2:])
+    padded = jnp.concatenate([x, 100 * x], axis=1), jnp.concatenate([valid, ~valid], axis=1)
+    for other in (pearl.posterior(parts), pearl.posterior(pearl.see(encoder, blank, *padded))):
+        np.testing.assert_allclose(whole[0], other[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(whole[1], other[1], rtol=1e-4)
+
+
+def test_recurrent_encoder_depends_on_the_order():
+    pearl = make(encoder="gru")
+    encoder = pearl.networks(KEY).encoder
+    x, valid = context()
+    a = pearl.infer(encoder, x, valid, jnp.zeros((2, 3)))[1]
+    b = pearl.infer(encoder, x[:, ::-1], valid, jnp.zeros((2, 3)))[1]
+    assert float(jnp.abs(a - b).max()) > 1e-7
+
+
+def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
+    pearl = make(latent="deterministic")
+    encoder = pearl.networks(KEY).encoder
+    x, valid = context()
+    z, mean, variance = pearl.infer(encoder, x, valid, jnp.ones((2, 3)))
+    np.testing.assert_allclose(mean, encoder.net(x).mean(axis=1), rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(z, mean)
+    assert float(jnp.abs(variance).max()) == 0
+    assert float(jnp.abs(pearl.begin(None, KEY, (2, 4)).z).max()) == 0
+
+
+def test_precision_factors_are_the_prior_where_nothing_is_known():
+    pearl = make(factors="precision")
+    mean, variance = pearl.posterior(pearl.blank((1, 1)))
+    assert float(jnp.abs(mean).max()) == 0 and float(jnp.abs(variance - 1).max()) == 0
+
+
+def test_prior_z_until_exploration_is_over_then_the_posterior():
+    """The third of three episodes with exploration_episodes=2 is the first that knows, and it knows all that was seen."""
+    pearl = make(exploration_episodes=2)
+    state = pearl.init(KEY, ENV, 2000)
+    params = pearl.params(state)
+    tasks = jnp.asarray(ENV.test_tasks)
+    data, beliefs = rollout.trial(ENV, pearl, params, tasks, KEY, episodes=3)
+    assert data.obs.shape == (3, 2, 1, 20, 2)
+    seen = jax.tree.map(lambda x: jnp.moveaxis(x[:2, :, 0], 0, 1), data)  # [N, 2 episodes, T]
+    memory = pearl.see(params.encoder, pearl.blank((2, 1)), *pearl.context_of(seen))
+    np.testing.assert_allclose(beliefs["mean"][2], pearl.posterior(memory)[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(beliefs["variance"][2], pearl.posterior(memory)[1], rtol=1e-4)
+    spread = np.abs(beliefs["z"][:2]).mean() / np.sqrt(np.asarray(beliefs["variance"][2])).mean()
+    assert spread > 1.5  # 40 factors leave a narrow posterior, the prior's z are wide
+    np.testing.assert_allclose(beliefs["z"][2, :, 0], beliefs["mean"][2], atol=6 * float(beliefs["variance"][2].max()) ** 0.5)
+
+
+# ---------------------------------------------------------------------------------------------- gradient routing
+
+
+def batch_of(pearl, state):
+    return pearl.sample(state.replay, jax.random.key(3))
+
+
+def test_only_critic_loss_and_kl_reach_the_encoder():
+    pearl = make()
+    state = filled(pearl)
+    batch, ctx, noises = batch_of(pearl, state)
+    nets = state.nets
+
+    def through(loss):
+        def of(encoder):
+            z, mean, variance = pearl.infer(encoder, *ctx, noises["z"])
+            return loss(z, mean, variance)
+        return norm(jax.grad(of)(nets.encoder))  # fmt: skip
+
+    stopped = jax.lax.stop_gradient
+    policy = lambda z, *_: sac.policy_loss(nets.policy, nets.critics, batch.obs, stopped(z), noises["action"], 1.0, 0, 0)[0]  # noqa: E731
+    assert through(policy) == 0.0
+    assert through(lambda z, *_: sac.value_loss(nets.value, batch.obs, stopped(z), jnp.zeros(24))[0]) == 0.0
+    assert through(lambda z, *_: sac.critic_loss(nets.critics, batch, z, jnp.zeros(24), False)[0]) > 0
+
+
+@pytest.mark.parametrize(("kl", "moves"), [(0.0, False), (0.1, True)])
+def test_encoder_stands_still_without_critic_gradient_and_kl(kl, moves):
+    """Critics whose z weights are zero give no gradient to z; then only the KL can move the encoder."""
+    pearl = make(kl_weight=kl)
+    state = filled(pearl)
+    nets = state.nets
+    blind = tuple(eqx.tree_at(lambda q: q.weights[0], q, q.weights[0].at[4:].set(0.0)) for q in nets.critics)
+    nets = dataclasses.replace(nets, critics=blind)
+    new, _, _ = update_once(pearl, state, nets)
+    change = norm(jax.tree.map(lambda a, b: a - b, new.encoder, nets.encoder))
+    assert (change > 0) == moves
+    assert norm(jax.tree.map(lambda a, b: a - b, new.policy, nets.policy)) > 0
+
+
+def test_no_bottleneck_is_no_kl():
+    free, weightless = make(bottleneck=False), make(kl_weight=0.0)
+    state = filled(free)
+    a, b = update_once(free, state)[0], update_once(weightless, state)[0]
+    assert norm(jax.tree.map(lambda x, y: x - y, a, b)) == 0
+    c = update_once(make(), state)[0]
+    assert norm(jax.tree.map(lambda x, y: x - y, a.encoder, c.encoder)) > 0
+
+
+@pytest.mark.parametrize("critic", ["value", "twin"])
+def test_target_follows_by_tau_each_step(critic):
+    pearl = make(critic=critic, target_rate=0.25)
+    state = filled(pearl)
+    new, _, _ = update_once(pearl, state)
+    online = new.value if critic == "value" else new.critics
+    expected = jax.tree.map(lambda t, o: 0.75 * t + 0.25 * o, state.nets.target, online)
+    for a, b in zip(jax.tree.leaves(new.target), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_terminal_cuts_the_bootstrap_and_reward_scale_acts_on_the_learners_reward():
+    pearl = make(reward_scale=7.0, discount=0.5)
+    state = filled(pearl)
+    batch, ctx, noises = batch_of(pearl, state)
+    z = pearl.infer(state.nets.encoder, *ctx, noises["z"])[0]
+    ended = dataclasses.replace(batch, terminal=jnp.ones(24))
+    np.testing.assert_allclose(pearl.bellman_target(state.nets, ended, z, noises), 7.0 * batch.train_reward, rtol=1e-6)
+    following = state.nets.target(batch.next_obs, z)[:, 0]
+    expected = 7.0 * batch.train_reward + 0.5 * following
+    np.testing.assert_allclose(pearl.bellman_target(state.nets, batch, z, noises), expected, rtol=1e-5)
+    assert float(jnp.abs(batch.train_reward - batch.reward).min()) > 0  # dense against sparse
+
+
+@pytest.mark.parametrize(("target", "sign"), [(50.0, 1), (-50.0, -1)])
+def test_learned_temperature_pushes_entropy_to_its_target(target, sign):
+    pearl = make(critic="twin", learn_temperature=True, target_entropy=target, temperature=0.5)
+    state = filled(pearl)
+    new, _, metrics = update_once(pearl, state)
+    assert float(metrics["policy/temperature"]) == pytest.approx(0.5)
+    assert sign * (float(new.log_alpha) - np.log(0.5)) > 1e-5
+
+
+def test_discrete_soft_value_is_the_exact_expectation():
+    pearl = make(GridNavi(), critic="twin")
+    nets = pearl.networks(KEY)
+    obs, z = jax.random.normal(KEY, (6, 2)), jax.random.normal(jax.random.key(1), (2, 3))
+    value, _ = sac.soft_value(nets.policy, nets.critics, obs, z, None, 0.7)
+    rows = jnp.repeat(z, 3, axis=0)
+    x = jnp.concatenate([obs, rows], axis=-1)
+    p = jax.nn.softmax(nets.policy(x))
+    q = jnp.minimum(nets.critics[0](x), nets.critics[1](x))
+    np.testing.assert_allclose(value, (p * (q - 0.7 * jnp.log(p))).sum(axis=-1), rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------- schedule and options
+
+
+def spied(pearl: PEARL, env=ENV):
+    """Run one collection and note what each gathering was asked for."""
+    calls = []
+
+    class Spy(PEARL):
+        def gather(self, state, env, key, tasks, episodes, *, recent, use=None, scripted=False):
+            calls.append((episodes, recent, None if use is None else np.asarray(use)))
+            return super().gather(state, env, key, tasks, episodes, recent=recent, use=use, scripted=scripted)
+
+    state = filled(pearl, env)
+    Spy(pearl.config, pearl.spec).collect(state, env, KEY)
+    return calls
+
+
+def test_collection_prior_first_then_a_leading_prior_episode_then_the_posterior():
+    prior, extra = spied(make())
+    assert prior[:2] == (1, True) and prior[2] is None
+    assert extra[:2] == (2, False)  # RL data only
+    assert not extra[2][:, 0].any() and extra[2][:, 1:].all()
+    assert spied(make(lead_prior=False))[1][2].all()
+
+
+def test_phases_and_counters():
+    pearl = make(posterior_steps=40)
+    state = pearl.init(KEY, ENV, 5000)
+    seen = []
+    for i in range(8):
+        phase = pearl.phase(state, ENV)
+        seen.append(phase)
+        state, metrics = run(pearl, ENV, state, jax.random.fold_in(KEY, i), phase)
+        assert all(np.isfinite(float(x)) for x in metrics.values())
+    assert seen == ["initial", "train", "train", "collect", "train", "train", "collect", "train"]
+    assert pearl.minimum_env_steps(ENV) == 6 * 20
+    assert int(state.env_steps) == 120 + 2 * 3 * (20 + 40 + 40)
+    assert int(state.updates) == 10
+
+
+OPTIONS = [
+    {"critic": "twin", "learn_temperature": True}, {"latent": "deterministic"}, {"encoder": "gru"},
+    {"encoder": "gru", "latent": "deterministic"}, {"context_source": "buffer"}, {"context_source": "rl_batch"},
+    {"context_next_obs": True}, {"factors": "precision"}, {"context_batch_min": 2},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experience():
+    """The same initial data for all options, and what one update makes of it by default."""
+    state = filled(make())
+    return state, update_once(make(), state)[2]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_changes_the_update(experience, options):
+    state, default = experience
+    pearl = make(**options)
+    _, _, metrics = update_once(pearl, state, pearl.networks(KEY))
+    assert all(np.isfinite(float(x)) for x in metrics.values())
+    assert any(float(metrics[name]) != float(default[name]) for name in default)
+
+
+@pytest.mark.parametrize("options", [{"encoder": "gru", "posterior_steps": 20}, {"factors": "precision", "critic": "twin"}])
+def test_discrete_actions_train_through_all_phases(options):
+    env, pearl = GridNavi(), make(GridNavi(), **options)
+    state = pearl.init(KEY, env, 5000)
+    for phase in ("initial", "train", "train", "collect", "train"):
+        assert pearl.phase(state, env) == phase
+        state, metrics = run(pearl, env, state, jax.random.fold_in(KEY, int(state.updates)), phase)
+        assert all(np.isfinite(float(x)) for x in metrics.values())
+
+
+def test_same_key_same_numbers():
+    pearl = make()
+    state = filled(pearl)
+    a, b, c = (run(pearl, ENV, state, jax.random.key(k), "train")[0].nets for k in (5, 5, 6))
+    assert norm(jax.tree.map(lambda x, y: x - y, a, b)) == 0
+    assert norm(jax.tree.map(lambda x, y: x - y, a, c)) > 0
+
+
+def test_held_exploration_repeats_one_action_per_episode_and_initial_updates_delay_the_first_collection():
+    pearl = make(initial_exploration="held", initial_updates=6)
+    state = filled(pearl)
+    batch, _ = replay.sample_sequence(state.replay, KEY, jnp.arange(6), 20)
+    assert float(jnp.abs(batch.action - batch.action[:, :1]).max()) == 0
+    assert float(jnp.abs(batch.action[0] - batch.action[1]).max()) > 0
+    phases = [pearl.phase(dataclasses.replace(state, updates=jnp.array(u)), ENV) for u in (0, 4, 8, 10)]
+    assert phases == ["train", "train", "train", "collect"]
+
+
+def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
+    state = filled(make())
+    a, b = (update_once(make(kl_weight=5.0, bottleneck=b), state)[0].encoder for b in (True, False))
+    assert norm(jax.tree.map(lambda x, y: x - y, a, b)) > 0
+
+
+@pytest.mark.parametrize("bad", [
+    {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3}, {"context_batch_min": 99},
+    {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0},
+])  # fmt: skip
+def test_bad_values_are_refused_by_name(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        make(**bad)
+
+
+def test_window_clears_only_the_collecting_tasks():
+    pearl = make()
+    state = filled(pearl)
+    before = np.asarray(state.replay.window_end - state.replay.window)
+    assert (before == 20).all()
+    cleared = replay.clear_window(state.replay, jnp.array([1]))
+    size = np.asarray(cleared.window_end - cleared.window)
+    assert size[1] == 0 and (np.delete(size, 1) == 20).all()
