@@ -28,7 +28,7 @@ class MLP(eqx.Module):
             bound = out_scale if last else n_out**-0.5
             weights.append(jax.random.uniform(w_key, (n_in, n_out), minval=-bound, maxval=bound))
             bias = jax.random.uniform(b_key, (n_out,), minval=-bound, maxval=bound)
-            biases.append(bias if last else jnp.full((n_out,), hidden_bias))
+            biases.append(bias if last else jnp.full((n_out,), hidden_bias, jnp.float32))
         self.weights, self.biases = tuple(weights), tuple(biases)
 
     def __call__(self, x: Array, per_task: Array | None = None) -> Array:

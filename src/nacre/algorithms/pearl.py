@@ -73,7 +73,8 @@ class Config:
     # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
-    context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data; rl_batch: the critic's batch
+    context_source: Literal["recent", "buffer", "rl_batch", "mixed"] = "recent"  # buffer: all data of the task;
+    # rl_batch: the critic's batch; mixed: half of the tasks recent, half buffer in gradient steps (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
     temperature: float = 1.0  # alpha, or where it starts
@@ -181,7 +182,7 @@ class PEARL:
         policy_class = nn.CategoricalPolicy if self.spec.discrete else nn.GaussianPolicy
         policy = policy_class(obs + c.latent_size, c.hidden, act, key=pi_key)
         target = jax.tree.map(jnp.copy, critics if value is None else value)
-        return Networks(encoder, critics, value, target, policy, jnp.log(jnp.asarray(c.temperature)))
+        return Networks(encoder, critics, value, target, policy, jnp.asarray(math.log(c.temperature), jnp.float32))
 
     @property
     def _adam(self):
@@ -199,11 +200,9 @@ class PEARL:
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
         """The same state with room for the experience of a longer run."""
         blocks = replay.blocks_for(self.spec, task_count(env.train_tasks), env_steps)
-        if blocks <= state.replay.owner.shape[-1]:
+        if blocks <= state.replay.blocks:
             return state
-        widen = lambda r: replay.grow(r, blocks)  # noqa: E731
-        seeds = state.env_steps.ndim > 0  # a leading axis of seeds
-        return dataclasses.replace(state, replay=(jax.vmap(widen) if seeds else widen)(state.replay))
+        return dataclasses.replace(state, replay=replay.grow(state.replay, blocks))
 
     def minimum_env_steps(self, env: Environment) -> int:
         """What the collection before the first gradient step takes."""
@@ -400,17 +399,19 @@ class PEARL:
                 noises["next_action"] = jax.random.normal(next_key, noise_shape)
         return batch, context, noises
 
-    def context(self, store: Replay, key: Array, tasks: Array) -> tuple[Array, Array]:
+    def context(self, store: Replay, key: Array, tasks: Array, *, learning: bool = True) -> tuple[Array, Array]:
         """Context for q(z|c) of tasks [N] from the replay: features [N, C, d] and which of them count [N, C]."""
         c = self.config
         ctx_key, size_key = jax.random.split(key)
-        recent = c.context_source == "recent"
+        recent = c.context_source == "recent" or (c.context_source == "mixed" and not learning)
+        if c.context_source == "mixed" and learning:
+            recent = jnp.arange(tasks.shape[0]) % 2 == 0
         if c.encoder == "gru":
             seen, valid = replay.sample_sequence(store, ctx_key, tasks, c.context_batch, recent=recent)
         else:
             seen = replay.sample(store, ctx_key, tasks, c.context_batch, recent=recent)
             valid = jnp.ones((tasks.shape[0], c.context_batch), bool)
-        if c.context_batch_min:
+        if c.context_batch_min and learning:
             ratio = c.context_batch / c.context_batch_min
             size = c.context_batch_min * ratio ** jax.random.uniform(size_key, (tasks.shape[0], 1))
             valid = valid & (jnp.arange(valid.shape[1]) < jnp.round(size))
@@ -434,6 +435,10 @@ class PEARL:
             return "initial"
         due = self.config.initial_updates + (collections - initial + 1) * self.config.updates_per_iteration
         return "train" if updates < due else "collect"
+
+    def collects(self, phase: str) -> bool:
+        """Whether a slice adds env steps: evaluations and the end of a run come before such a one."""
+        return phase != "train"
 
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:
         if phase == "train":
@@ -499,7 +504,7 @@ def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, t
     """z of the episodes marked in `use` [N, E] from the posterior, each given its own draw of recent context."""
     n, e = use.shape
     ctx_key, z_key = jax.random.split(key)
-    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
+    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e), learning=False)
     noise = jax.random.normal(z_key, (n * e, algorithm.config.latent_size))
     z, _, _ = algorithm.infer(params.encoder, x, valid, noise)
     return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))

@@ -27,10 +27,8 @@ def algorithm_class(name: str) -> type:
 
 
 def config_class(name: str) -> type:
-    """The frozen dataclass of an algorithm's settings: registered, or `Config` beside a `module:class`."""
-    if ":" in name:
-        return _load(f"{name.partition(':')[0]}:Config", 0)
-    return _load(name, 1)
+    """The frozen dataclass of an algorithm's settings; of a `module:class` the type of its field `config`."""
+    return get_type_hints(_load(name, 0))["config"] if ":" in name else _load(name, 1)
 
 
 def _load(name: str, which: int) -> Any:

@@ -9,6 +9,7 @@ Reward: task term - 0.05 |action|^2, with the velocity (x after - x before) / 0.
 No episode ends early.
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -164,6 +165,20 @@ class CheetahVel:
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, no_oracle
     reset, step = backend.reset, backend.step
 
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import cheetah_pictures
+
+        return cheetah_pictures(evaluation)
+
+    def frames(self, trial: dict):
+        from nacre.envs.animations import cheetah_frames
+
+        return cheetah_frames(trial, self)
+
+    def recording(self):
+        """The same family that also records poses, so that its episodes can be drawn."""
+        return dataclasses.replace(self, record_qpos=True)
+
 
 @dataclass(frozen=True)
 class CheetahDir:
@@ -202,3 +217,17 @@ class CheetahDir:
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, no_oracle
     reset, step = backend.reset, backend.step
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import cheetah_pictures
+
+        return cheetah_pictures(evaluation, directions=True)
+
+    def frames(self, trial: dict):
+        from nacre.envs.animations import cheetah_frames
+
+        return cheetah_frames(trial, self, directions=True)
+
+    def recording(self):
+        """The same family that also records poses, so that its episodes can be drawn."""
+        return dataclasses.replace(self, record_qpos=True)

@@ -1,15 +1,15 @@
 """Drawings that belong to a task family: what its agents did in a meta-test. A family names them as `pictures`.
 
-A drawing takes an `evaluation` of NumPy arrays: {"returns" [R, N, K], "tasks" [N, ...], "beliefs" {name: [R, K, N, ...]},
-"info" {name: [K, N, T]} of the first repetition, "exploration_episodes" int}. It returns a list of (title, caption,
-matplotlib Figure). matplotlib is imported when something is drawn.
+A drawing takes an `evaluation`, a dict of NumPy arrays: "returns" [R, N, K]; "tasks" [N, ...]; "beliefs", by name
+[R, K, N, ...]; "info", by name [K, N, T], of the first repetition; "exploration_episodes", an int. It returns a list of
+(title, caption, matplotlib Figure). matplotlib is imported when something is drawn.
 """
 
 from typing import Any
 
 import numpy as np
 
-from nacre.plotting import INK, MUTED, SERIES, legend_above, new_figure, styled, task_colours, whole_ticks
+from nacre.plotting import DASHES, INK, MUTED, SERIES, legend_above, new_figure, styled, task_colours, whole_ticks
 
 Picture = tuple[str, str, Any]  # title, caption, matplotlib Figure
 
@@ -93,6 +93,11 @@ def plane(axis: Any, low: np.ndarray, high: np.ndarray) -> None:
     axis.grid(False)
 
 
+def goal_name(goal: np.ndarray) -> str:
+    x, y = (f"{value:.2f}".replace("-", "\u2212").replace("\u22120.00", "0.00") for value in goal)
+    return f"goal ({x}, {y})"
+
+
 def draw_goals(axis: Any, goals: np.ndarray, colours: Any, radius: float | None) -> None:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle
@@ -161,7 +166,7 @@ def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: 
             axis.plot(*paths[k, task].T, color=colour, linewidth=1.3, alpha=0.9, zorder=2, label=f"shot {k}", **style)
             axis.plot(*paths[k, task, 0], color=colour, marker="o", markersize=3, zorder=2)
         plane(axis, low, high)
-        axis.set_title(f"goal ({goals[task, 0]:.2f}, {goals[task, 1]:.2f})")
+        axis.set_title(goal_name(goals[task]))
     for axis in axes[:, 0]:
         axis.set_ylabel("y")
     for axis in axes[-1]:
@@ -216,6 +221,30 @@ def found_picture(evaluation: dict, exploration: int) -> Picture:
         "An episode finds its goal when it meets the rewarded disc at least once. Bands: 95 % bootstrap over goals."
     )
     return "Goals found", caption, figure
+
+
+@styled
+def found_comparison(evaluations: dict[str, dict]) -> list[Picture]:
+    """The share of goals found in each episode, a line per agent; evaluations by the agents' names."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure, axes = new_figure(height=3.4)
+    axis = axes[0, 0]
+    for k, (label, evaluation) in enumerate(evaluations.items()):
+        per_task = (np.asarray(evaluation["returns"]) > 0).mean(axis=0)  # [N, K]
+        x, look = (
+            np.arange(per_task.shape[1]),
+            {"color": SERIES[k % 6], "linestyle": DASHES[k % 6], "marker": "osD^vP"[k % 6]},
+        )
+        axis.fill_between(x, *resampled(per_task), color=look["color"], alpha=0.18, linewidth=0)
+        axis.plot(x, per_task.mean(axis=0), markersize=4, label=label, **look)
+    first = next(iter(evaluations.values()))
+    shot_axis(axis, max(e["returns"].shape[-1] for e in evaluations.values()), int(first["exploration_episodes"]))
+    axis.set(ylim=(0, 1.03), ylabel="share of goals found")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    legend_above(figure, axis, columns=3)
+    caption = "Episodes that meet the rewarded disc at least once. Bands: 95 % bootstrap over goals."
+    return [("Goals found", caption, figure)]
 
 
 @styled
@@ -295,7 +324,7 @@ def time_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int, dt: 
     for axis, k in zip(axes[0], shots, strict=True):
         for task in picked:
             smooth = np.convolve(velocity[k, task], kernel, mode="valid")
-            colour = task_colours()(scale[task])
+            colour = SERIES[int(tasks[task] > 0)] if directions else task_colours()(scale[task])
             label = f"direction {tasks[task]:+.0f}" if directions else f"target {tasks[task]:.2f} m/s"
             axis.plot((np.arange(len(smooth)) + width / 2) * dt, smooth, color=colour, linewidth=1.5, label=label)
             if not directions:

@@ -87,6 +87,22 @@ class PointRobot:
     def oracle(self, tasks: Array, obs: Array, t: Array) -> Array:
         return _toward(tasks, obs)
 
+    def task_axis(self, tasks) -> tuple:
+        """For pictures: the number that tells tasks apart, and its name."""
+        from nacre.envs.pictures import angles
+
+        return angles(tasks)
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import point_robot_pictures
+
+        return point_robot_pictures(evaluation)
+
+    def frames(self, trial: dict):
+        from nacre.envs.animations import point_robot_frames
+
+        return point_robot_frames(trial)
+
 
 @dataclass(frozen=True)
 class SparsePointRobot:
@@ -146,3 +162,24 @@ class SparsePointRobot:
 
     def oracle(self, tasks: Array, obs: Array, t: Array) -> Array:
         return _toward(tasks, obs)
+
+    def task_axis(self, tasks) -> tuple:
+        """For pictures: the number that tells tasks apart, and its name."""
+        from nacre.envs.pictures import angles
+
+        return angles(tasks)
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import point_robot_pictures
+
+        return point_robot_pictures(evaluation, radius=self.radius, start=(0.0, 0.0))
+
+    def comparisons(self, evaluations: dict) -> list:
+        from nacre.envs.pictures import found_comparison
+
+        return found_comparison(evaluations)
+
+    def frames(self, trial: dict):
+        from nacre.envs.animations import point_robot_frames
+
+        return point_robot_frames(trial, radius=self.radius)

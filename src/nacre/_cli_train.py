@@ -1,0 +1,306 @@
+"""`nacre train` and `nacre check-env`: options made by tyro from the dataclasses of the algorithm, the loop and the
+family.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from nacre import _platform
+from nacre._errors import UserError
+from nacre.algorithms import registry
+from nacre.algorithms.registry import list_algorithms
+from nacre.cli import mistakes, quiet_output
+from nacre.envs.registry import GYMNASIUM, family_class, list_families, load_from_file, make_family
+
+TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--seed N | --seeds N...] [--env-steps N]
+                   [--minutes M] [--out DIR] [--any-setting VALUE]... [--env.any-parameter VALUE]...
+       nacre train --resume RUN [--env-steps N]
+
+{lists}
+nacre train ALGORITHM FAMILY --help shows every setting, what it means, and its value in the preset.
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which run to make."""
+
+    preset: Literal["fast", "paper"] = "fast"  # fast: ours, tuned for time; paper: the published configuration
+    seed: int = 0  # everything random comes from it
+    seeds: tuple[int, ...] = ()  # several seeds in one run, instead of --seed
+    out: str | None = None  # the run directory, new or empty; None: a new one below ./runs
+    resume: str | None = None  # go on with the run in this directory; only --env-steps may be given with it
+    quiet: bool = False  # show warnings only
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was asked for on the command line."""
+
+    options: RunOptions
+    values: dict[str, Any]  # settings of the algorithm and the loop that are not as the defaults have them
+    env_params: dict[str, Any]
+
+
+def train(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(TRAIN_HELP.format(lists=lists()), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if any(word == "--resume" or word.startswith("--resume=") for word in words):
+        return resume(words)
+    algorithm, family, rest = names(words)
+    with quiet_output() as out:
+        from nacre import train as training
+        from nacre._settings import make_plan
+
+        _platform.prepare()
+        with mistakes():
+            given = parse(algorithm, family, rest, preset_of(rest))
+            seeds = chosen_seeds(given.options, rest)
+            plan = make_plan(
+                algorithm, family, preset=given.options.preset, seeds=seeds, env_params=given.env_params,
+                values=given.values,
+            )  # fmt: skip
+        command = shlex.join(["nacre", "train", *words])
+        run = training.start(plan, given.options.out, quiet=given.options.quiet, hard=True, command=command)
+        finish(run, out)
+    return 0
+
+
+def resume(words: list[str]) -> int:
+    with quiet_output() as out:
+        path, rest = take_resume(words)
+        from nacre import runs
+        from nacre import train as training
+
+        _platform.prepare()
+        with mistakes():
+            run = runs.open_run(path)
+            env_steps, quiet = same_settings(run, rest)
+        run = training.go_on(path, env_steps, quiet=quiet, hard=True)
+        with contextlib.suppress(OSError), (run.path / "command.txt").open("a", encoding="utf-8") as file:
+            file.write(shlex.join(["nacre", "train", *words]) + "\n")
+        finish(run, out)
+    return 0
+
+
+def finish(run: Any, out: Any) -> None:
+    """The table of returns, result.json and the report. What fails here leaves the run as it is."""
+    from nacre import evaluate, report
+
+    print("measuring on the held-out tasks ...", file=sys.stderr)
+    result = evaluate.evaluate(run)
+    result.save(run.path / "result.json")
+    print(result.table(), file=out)
+    try:
+        page = report.write([run.path])
+    except Exception as error:  # figures are not worth a run
+        print(f"warning: the report could not be written ({type(error).__name__}: {error})", file=sys.stderr)
+    else:
+        print(f"report: {page}", file=out)
+    print(f"run: {run.path}", file=out)
+
+
+def check_env(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: nacre check-env FAMILY [--env.any-parameter VALUE]...\n\n" + lists(), end="")
+        return 0 if words else 2
+    family, *rest = words
+    with quiet_output() as out, mistakes():
+        import jax
+
+        from nacre.envs import check_env as check
+
+        _platform.prepare()
+        params = parse_params(family, rest)
+        found = check.check_env(make_family(family, **params), jax.random.key(0))
+    for violation in found:
+        print(f"- {violation.what}\n  expected: {violation.expected}\n  what to do: {violation.remedy}", file=out)
+    if found:
+        print(f"{family}: {len(found)} violation{'s' * (len(found) > 1)} of the contract", file=sys.stderr)
+        return 2
+    print(f"{family} keeps the contract", file=out)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------- parsing
+
+
+def lists() -> str:
+    """The names that can be given."""
+    text = io.StringIO()
+    for kind, entries in (("algorithms", list_algorithms()), ("families", list_families())):
+        print(f"{kind}:", *(f"  {name:20} {line}" for name, line in entries), sep="\n", file=text)
+    print("  gymnasium/<id>, path/file.py:name\n", file=text)
+    return text.getvalue()
+
+
+def names(words: list[str]) -> tuple[str, str, list[str]]:
+    """ALGORITHM and FAMILY, which come first, and the rest."""
+    if words[0].startswith("-"):
+        raise UserError(f"expected ALGORITHM FAMILY before the options, got {words[0]!r}; nacre train --help")
+    registry.algorithm_class(words[0]) if ":" in words[0] else check_name(words[0])
+    if len(words) < 2 or words[1].startswith("-"):
+        known = ", ".join(name for name, _ in list_families())
+        raise UserError(f"which task family? nacre train {words[0]} FAMILY, where FAMILY is one of {known}, "
+                        "gymnasium/<id> or path/file.py:name")  # fmt: skip
+    return words[0], words[1], words[2:]
+
+
+def check_name(name: str) -> None:
+    with mistakes():
+        if name not in registry.ALGORITHMS:
+            raise registry.unknown("algorithm", name, list(registry.ALGORITHMS))
+
+
+def preset_of(words: list[str]) -> str:
+    """The preset, which decides the defaults of everything else, before the whole is parsed."""
+    for i, word in enumerate(words):
+        if word == "--preset" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith("--preset="):
+            return word.partition("=")[2]
+    return "fast"
+
+
+def take_resume(words: list[str]) -> tuple[str, list[str]]:
+    """The run that --resume names, and the other words."""
+    for i, word in enumerate(words):
+        if word.startswith("--resume="):
+            return word.partition("=")[2], words[:i] + words[i + 1 :]
+        if word == "--resume" and i + 1 < len(words) and not words[i + 1].startswith("-"):
+            return words[i + 1], words[:i] + words[i + 2 :]
+    raise UserError("--resume needs the directory of a run: nacre train --resume RUN")
+
+
+def parse(algorithm: str, family: str, words: list[str], preset: str) -> Given:
+    """Options of a new run; defaults are the preset's."""
+    from nacre import _settings
+
+    params = params_class(family)
+    env = make_family(family)
+    start = default_params(params, env)
+    values = _settings.preset_values(algorithm, preset, _settings.absolute(family), env.spec)
+    config_class = registry.config_class(algorithm)
+    own, loop = _settings.split_values(algorithm, values, _settings.fields_of(config_class))
+    config, loop = registry.make_config(config_class, own), registry.make_config(_settings.LoopConfig, loop)
+    defaults = (RunOptions(preset=preset), loop, config, start)
+    about = f"Train {algorithm} on {family}. Defaults are those of the {preset} preset."
+    options, *found = read(f"nacre train {algorithm} {family}", about, defaults, words)
+    return Given(options, changes(defaults[1], found[0]) | changes(defaults[2], found[1]), changes(start, found[2]))
+
+
+def read(program: str, about: str, defaults: tuple, words: list[str]) -> list[Any]:
+    """Parse the words into objects like (run options, loop, algorithm's Config, family's parameters or None)."""
+    parts = list(zip(("run", "loop", "config", "env"), defaults, strict=True))
+    plain = tyro.conf.arg(name="")
+    fields = [
+        (name, type(value) if name == "env" else Annotated[type(value), plain])
+        for name, value in parts
+        if value is not None
+    ]
+    cls = dataclasses.make_dataclass("Options", fields, frozen=True)
+    start = cls(**{name: value for name, value in parts if value is not None})
+    found = tyro.cli(cls, prog=program, description=about, default=start, args=words)
+    return [getattr(found, name, None) for name, _ in parts]
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """Fields that differ."""
+    if before is None:
+        return {}
+    pairs = ((f.name, getattr(before, f.name), getattr(after, f.name)) for f in dataclasses.fields(before) if f.init)
+    return {name: new for name, old, new in pairs if new != old}
+
+
+def parse_params(family: str, words: list[str]) -> dict[str, Any]:
+    """--env.NAME options alone."""
+    params = params_class(family)
+    if params is None:
+        if words:
+            raise UserError(f"{family} takes no parameters, got {' '.join(words)}")
+        return {}
+    start = default_params(params, make_family(family))
+    cls = dataclasses.make_dataclass("Options", [("env", params)], frozen=True)
+    found = tyro.cli(cls, prog=f"nacre check-env {family}", default=cls(start), args=words)
+    return changes(start, found.env)
+
+
+def params_class(family: str) -> type | None:
+    """A dataclass of the family's parameters, or None where it has none."""
+    if family.startswith(GYMNASIUM):
+        horizon = Annotated[int | None, tyro.conf.arg(help="env steps per episode; None: the environment's own limit")]
+        return dataclasses.make_dataclass("Parameters", [("horizon", horizon, None)], frozen=True)
+    cls = family_class(family)
+    if cls is not None:
+        return cls
+    found = load_from_file(family)
+    if not callable(found):
+        return None
+    fields = [
+        (p.name, type(p.default) if p.annotation is p.empty else p.annotation, p.default)
+        for p in inspect.signature(found).parameters.values()
+        if p.default is not p.empty
+    ]
+    return dataclasses.make_dataclass("Parameters", fields, frozen=True) if fields else None
+
+
+def default_params(params: type | None, env: Any) -> Any:
+    """The parameters as they are unless something is given."""
+    return None if params is None else env if isinstance(env, params) else params()
+
+
+def chosen_seeds(options: RunOptions, words: list[str]) -> tuple[int, ...]:
+    one = any(word == "--seed" or word.startswith("--seed=") for word in words)
+    several = any(word == "--seeds" or word.startswith("--seeds=") for word in words)
+    if one and several:
+        raise UserError("give --seed N for one run or --seeds N N ... for several, not both")
+    return options.seeds if several else (options.seed,)
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+
+
+def same_settings(run: Any, words: list[str]) -> tuple[int | None, bool]:
+    """-> the new --env-steps if one is given, and --quiet. Raises UserError, naming what differs from the run."""
+    from nacre._settings import LoopConfig, absolute
+
+    given = [word for word in words[:2] if not word.startswith("-")] if words and not words[0].startswith("-") else []
+    config = run.config
+    different = [
+        f"{kind} {word} (the run has {config[kind]})"
+        for kind, word in zip(("algorithm", "env"), given, strict=False)
+        if absolute(word) != config[kind]
+    ]
+    loop = registry.make_config(LoopConfig, config["loop"])
+    own = registry.make_config(registry.config_class(run.algorithm_name), config["config"])
+    seeds = tuple(config["seeds"])
+    options = RunOptions(preset=run.preset, seed=seeds[0], seeds=seeds if len(seeds) > 1 else ())
+    params = params_class(run.env_name) if config["env_from"] == "name" else None
+    start = (
+        params(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["env_params"].items()})
+        if params
+        else None
+    )
+    defaults = (options, loop, own, start)
+    program = f"nacre train --resume {run.path}"
+    found = read(program, "Go on with a run. Only --env-steps may be given anew.", defaults, words[len(given) :])
+    changed: dict[str, tuple] = {}
+    for before, after, prefix in zip(defaults, found, ("", "", "", "env."), strict=True):
+        changed |= {prefix + name: (getattr(before, name), new) for name, new in changes(before, after).items()}
+    env_steps, quiet = changed.pop("env_steps", (None, None))[1], changed.pop("quiet", (None, False))[1]
+    different += [f"{name} {new!r} (the run has {old!r})" for name, (old, new) in changed.items()]
+    if different:
+        raise UserError(
+            f"{run.path} goes on with the configuration it began with, but you gave another "
+            f"{'; another '.join(different)}. Only --env-steps may be given anew; for other settings start a new run"
+        )
+    return env_steps, quiet

@@ -1,0 +1,229 @@
+"""From what a user gives (names, preset, values) to what a run is made of, with every value resolved and checked."""
+
+import dataclasses
+import importlib
+import json
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nacre import runs
+from nacre._errors import UserError
+from nacre.algorithms import registry
+from nacre.envs import check_env as check
+from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, unknown
+from nacre.types import take_tasks, task_count
+
+EVALUATIONS = 20  # in a run, unless eval_every says otherwise
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train, how often to evaluate and to save; the same for every algorithm."""
+
+    env_steps: int = 1_000_000  # env steps per seed after which training ends; sizes the replay
+    minutes: float | None = None  # wall-clock minutes after which training ends at the latest; None: no limit
+    eval_every: int | None = None  # env steps between evaluations; None: a twentieth of env_steps
+    eval_episodes: int | None = None  # episodes of an evaluation trial; None: the family's published protocol
+    eval_repetitions: int = 1  # evaluation trials per test task
+    checkpoint_seconds: float = 60.0  # between checkpoints for --resume; longer where saving takes long
+    vectorise: bool | None = None  # train several seeds as one program; None: where the family is in JAX
+    tensorboard: bool = True  # write TensorBoard events beside metrics.jsonl
+
+    def __post_init__(self):
+        for name in ("env_steps", "minutes", "eval_every", "eval_episodes", "eval_repetitions", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value!r}")
+        if self.env_steps >= 2**31:
+            raise ValueError(f"env_steps must be below 2^31 (counters are 32 bits wide), got {self.env_steps}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it has a directory."""
+
+    algorithm: Any
+    env: Any
+    config: dict[str, Any]  # what config.json will hold; see runs.Run
+    command: str  # that repeats it
+
+    @property
+    def loop(self) -> LoopConfig:
+        return LoopConfig(**self.config["loop"])
+
+
+def make_plan(
+    algorithm: Any, family: Any, *, preset: str = "fast", seeds: tuple[int, ...] = (0,),
+    env_params: dict[str, Any] | None = None, values: dict[str, Any] | None = None,
+) -> Plan:  # fmt: skip
+    """Resolve a run. algorithm, family: names or objects. values: fields of the algorithm's Config and of LoopConfig
+    that are not as the preset has them. Raises ValueError for anything unknown, of the wrong type, or out of
+    range."""
+    check_seeds(seeds)
+    env, origin = find_family(family, dict(env_params or {}))
+    check_family(env, origin)
+    values = dict(values or {})
+    by_name = isinstance(algorithm, str)
+    name = algorithm if by_name else registry.name_of(algorithm)
+    defaults = preset_values(name, preset, origin["env"], env.spec)
+    known = fields_of(registry.config_class(name))
+    own, loop = split_values(name, {**defaults, **values}, known)
+    if by_name:
+        algorithm = registry.make_algorithm(name, env.spec, own)
+    else:
+        refused = [key for key in values if key in known]
+        if refused:
+            raise UserError(f"{', '.join(refused)}: set this in the Config of the algorithm that you pass as an object")
+        if algorithm.spec != env.spec:
+            raise UserError(f"the algorithm was made for {algorithm.spec}, the family has {env.spec}; pass env.spec")
+    loop = resolve_loop(registry.make_config(LoopConfig, loop), env.spec, seeds)
+    check_minimum(algorithm, name, env, loop)
+    config = {
+        "schema": runs.SCHEMA,
+        "algorithm": name,
+        **origin,
+        "preset": preset if by_name else None,
+        "seeds": list(seeds),
+        "config": dataclasses.asdict(algorithm.config),
+        "loop": dataclasses.asdict(loop),
+        "spec": dataclasses.asdict(env.spec),
+    }
+    command = command_of(name, origin, preset, seeds, env_params or {}, values)
+    return Plan(algorithm, env, json.loads(json.dumps(config)), command)
+
+
+# ------------------------------------------------------------------------------------------------------- the parts
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raise UserError unless they are different whole numbers that a JAX key can be made of."""
+    if not seeds:
+        raise UserError("give at least one seed, as in --seeds 0 1 2")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise UserError(f"a seed must be a whole number from 0 to 2147483647, got {seed!r}")
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise UserError(f"seed {twice[0]} is given more than once; seeds must differ, or the runs would be the same")
+
+
+def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """-> the Environment and env, env_params, env_from for config.json."""
+    if isinstance(family, str):
+        name = absolute(family)
+        env = make_family(name, **params)
+        cls = family_class(name)
+        return env, {"env": name, "env_params": fields_of(cls, env) if cls else params, "env_from": "name"}
+    if params:
+        raise UserError("env_params go with a family's name; set them in the object that you pass instead")
+    cls = type(family)
+    for name, (path, _) in FAMILIES.items():
+        if path == f"{cls.__module__}:{cls.__qualname__}":
+            return family, {"env": name, "env_params": fields_of(cls, family), "env_from": "name"}
+    if not hasattr(family, "spec"):
+        raise UserError(f"expected a family's name or an Environment, got {family!r}")
+    return family, {"env": family.spec.name, "env_params": {}, "env_from": "object"}
+
+
+def absolute(name: str) -> str:
+    """file.py:name with the whole path, so that a resume finds it from anywhere; other names as they are."""
+    if not is_file(name):
+        return name
+    file, separator, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    return f"{Path(file).expanduser().resolve()}{separator}{attribute}"
+
+
+def fields_of(cls: type, of: Any = None) -> dict[str, Any]:
+    """name -> value (of the object `of`) or annotation of a dataclass's fields."""
+    return {f.name: f.type if of is None else getattr(of, f.name) for f in dataclasses.fields(cls) if f.init}
+
+
+def check_family(env: Any, origin: dict[str, Any]) -> None:
+    """A short check of families of the user's own (`nacre check-env` does the whole). Raises UserError."""
+    if origin["env_from"] == "name" and origin["env"] in FAMILIES:
+        return
+    found = list(check.guarded("the description", lambda: check.check_spec(env)))
+    key = jax.random.key(0)
+    found = found or list(check.guarded("the task sets", lambda: check.check_tasks(env, jax.random.clone(key))))
+    if not found:
+        tasks = jax.tree.map(
+            np.asarray, take_tasks(env.train_tasks, np.arange(check.ROWS) % task_count(env.train_tasks))
+        )
+        found = list(check.guarded("reset and step", lambda: check.check_arrays(check.Probe(env, key, tasks))))
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        first = found[0]
+        raise UserError(
+            f"{origin['env']} is not a task family: {first.what}; expected {first.expected}; {first.remedy}{more}. "
+            f"nacre check-env {origin['env']} tells all"
+        )
+
+
+def preset_values(algorithm: str, preset: str, family: str, spec: Any) -> dict[str, Any]:
+    """What the preset says. An algorithm without a file of presets has its Config's defaults."""
+    if preset not in ("fast", "paper"):
+        raise unknown("preset", preset, ["fast", "paper"])
+    if ":" in algorithm:
+        return {}
+    name = f"nacre.presets.{algorithm.replace('-', '_')}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return {}
+    return module.preset(preset, family, spec)
+
+
+def split_values(algorithm: str, values: dict[str, Any], known: dict[str, Any]) -> tuple[dict, dict]:
+    """Flat values -> those of the algorithm's Config (fields `known`), those of LoopConfig."""
+    loop = fields_of(LoopConfig)
+    for name in values:
+        if name not in known and name not in loop:
+            raise unknown(f"setting of {algorithm}", name, [*known, *loop])
+    return {k: v for k, v in values.items() if k in known}, {k: v for k, v in values.items() if k in loop}
+
+
+def resolve_loop(loop: LoopConfig, spec: Any, seeds: tuple[int, ...]) -> LoopConfig:
+    """Every None of LoopConfig that stands for a number becomes one."""
+    together = spec.jittable if loop.vectorise is None else loop.vectorise
+    if together and not spec.jittable:
+        raise UserError(f"vectorise: {spec.name} is stepped on the host; seeds train one after another there")
+    return dataclasses.replace(
+        loop,
+        eval_every=loop.eval_every or max(1, loop.env_steps // EVALUATIONS),
+        eval_episodes=loop.eval_episodes or spec.trial_episodes,
+        vectorise=together and len(seeds) > 1,
+    )
+
+
+def check_minimum(algorithm: Any, name: str, env: Any, loop: LoopConfig) -> None:
+    """Raise UserError where training would end before it began."""
+    least = algorithm.minimum_env_steps(env) if hasattr(algorithm, "minimum_env_steps") else 1
+    if loop.env_steps < least:
+        raise UserError(
+            f"env_steps is {loop.env_steps:,}, but the first collection of {name} on {env.spec.name} alone takes "
+            f"{least:,} before anything is learnt; give at least --env-steps {least}, or make the first collection "
+            "smaller"
+        )
+
+
+def command_of(algorithm, origin, preset, seeds, env_params, values) -> str:
+    """The command line that repeats a run."""
+    options = {"preset": preset, "seeds" if len(seeds) > 1 else "seed": seeds, **values}
+    options |= {f"env.{name}": value for name, value in env_params.items()}
+    words = ["nacre", "train", algorithm, origin["env"]]
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            group, dot, last = flag.removeprefix("--").rpartition(".")
+            words.append(f"--{group}{dot}{'' if value else 'no-'}{last}")
+        else:
+            words += [flag, *(map(str, value) if isinstance(value, tuple | list) else [str(value)])]
+    return shlex.join(words)

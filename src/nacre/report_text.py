@@ -1,0 +1,227 @@
+"""The words of a report, and its tables."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from nacre.report_data import Run
+from nacre.report_figures import gap_closed, key_shots
+from nacre.report_summary import Group, differences, family_of, flat_config, show
+
+
+def number(value: float) -> str:
+    """A return as people read it: three significant digits, no more than needed."""
+    if not np.isfinite(value):
+        return "not finite"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    return f"{value:,.{digits}f}".replace("-", "\u2212")
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def exploration_of(group: Group) -> int:
+    return int(group.first.spec.get("exploration_episodes", 0))
+
+
+def minutes_of(group: Group) -> str:
+    """Of training, mean over seeds."""
+    seconds = [seed.last.get("seconds") for seed in group.seeds if seed.last.get("seconds") is not None]
+    return f"{np.mean(seconds) / 60:.1f}" if seconds else ""
+
+
+def subtitle(groups: list[Group]) -> str:
+    """Preset and seeds of one group; how many runs otherwise."""
+    if len(groups) > 1:
+        return f"{sum(len(group.runs) for group in groups)} runs compared"
+    config = groups[0].first.config
+    seeds = [seed.label.replace("seed", "").strip() for seed in groups[0].seeds]
+    words = [f"preset {config['preset']}"] if config.get("preset") else []
+    if any(seeds):
+        words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}")
+    return " · ".join(words)
+
+
+def status(groups: list[Group]) -> list[str]:
+    """What a reader must know before trusting the numbers: runs that have not ended, or were never evaluated."""
+    out = []
+    for group in groups:
+        for run in group.runs:
+            name = f"{run.path.resolve().name}: " if sum(len(g.runs) for g in groups) > 1 else ""
+            out += [f"{name}{text}" for text in unfinished(run)]
+            missing = [seed.label for seed in run.seeds if not seed.returns]
+            if missing and len(missing) == len(run.seeds):
+                out.append(f"{name}there is no evaluation yet.")
+            elif missing:
+                out.append(f"{name}no evaluation yet of {', '.join(missing)}.")
+            newest = {max(seed.returns) for seed in run.seeds if seed.returns}
+            if len(newest) > 1 and not run.result:
+                steps = f"{min(newest):,} to {max(newest):,}"
+                out.append(f"{name}the seeds stand at different points ({steps} env steps); the last of each counts.")
+
+    return out
+
+
+def unfinished(run: Run) -> list[str]:
+    """A sentence about a run that is not at its end."""
+    done = min((seed.last.get("env_steps", 0) for seed in run.seeds), default=0)
+    minutes = min((seed.last.get("seconds") or 0.0 for seed in run.seeds), default=0.0) / 60
+    loop = run.config.get("loop") or {}
+    steps, limit = loop.get("env_steps"), loop.get("minutes")
+    if run.result or (steps and done >= steps) or (limit and minutes >= limit):
+        return []
+    stands = f"it stands at {done:,}{f' of {steps:,}' if steps else ''} env steps"
+    if run.error:
+        return [f"this run failed and {stands}: {run.error}"]
+    return [f"this run has not ended (or was cut short): {stands}."]
+
+
+def describe(groups: list[Group]) -> list[str]:
+    """A short summary in plain words."""
+    if len(groups) > 1:
+        tested = [group for group in groups if group.final is not None]
+        best = max(tested, key=lambda group: group.final.shots[-1], default=None)
+        if best is None:
+            return [f"None of the runs on {groups[0].first.family} has been evaluated yet."]
+        return [
+            f"On {best.first.family}, the highest return at the last shot is {number(best.final.shots[-1])} "
+            f"({best.label}); the table and the figures below show all of them."
+        ]
+    return [trained(groups[0]), *tested_words(groups[0])]
+
+
+def trained(group: Group) -> str:
+    """How much training there was."""
+    last = [seed.last for seed in group.seeds if seed.last]
+    name = f"The agent was meta-trained on {group.first.family}"
+    if not last:
+        return f"{name}; nothing has been logged yet."
+    env_steps = min(line["env_steps"] for line in last)
+    seconds = np.mean([line.get("seconds") or 0.0 for line in last])
+    updates = max(line.get("updates", 0) for line in last)
+    each = ", for each seed" if len(group.seeds) > 1 else ""
+    return f"{name} for {env_steps:,} env steps and {updates:,} gradient steps ({duration(seconds)} of training{each})."
+
+
+def tested_words(group: Group) -> list[str]:
+    final = group.final
+    if final is None:
+        return ["It has not been evaluated yet, so nothing can be said of how well it adapts."]
+    last, n = len(final.shots) - 1, len(final.per_task)
+    low, high = final.interval[:, -1]
+    interval = f" (95 % interval {number(low)} to {number(high)})" if np.isfinite([low, high]).all() else ""
+    first = number(final.shots[0])
+    known_tasks = getattr(family_of(group.first), "train_is_test", False)
+    seen = "which are also its training tasks" if known_tasks else "which it has never seen"
+    start = f"On {n} test task{'s' * (n != 1)}, {seen}, an episode earns {first} before any adaptation"
+    text = f"{start} and {number(final.shots[last])}{interval} at shot {last}." if last else f"{start}{interval}."
+    known = {"random": "random actions", "still": "doing nothing", "no_adaptation": "the same agent without adaptation",
+             "oracle": "a policy that knows the task"}  # fmt: skip
+    told = [
+        f"{words} {number(final.references[name][-1])}" for name, words in known.items() if name in final.references
+    ]
+    if told:
+        text += f" For comparison: {', '.join(told)}."
+    return [text, *gap_words(group, final)]
+
+
+def gap_words(group: Group, final: Any) -> list[str]:
+    exploration = exploration_of(group)
+    share = gap_closed(final, exploration)
+    if share is None:
+        return []
+    start = "doing nothing" if "still" in final.references else "random actions"
+    last = len(final.shots) - 1
+    first = min(exploration, last)
+    which = f"shot {first}" if first == last else f"shots {first} to {last}, after exploration"
+    percent = f"{100 * share:.0f}".replace("-", "\u2212")
+    return [f"Over {which}, the agent goes {percent} % of the way from {start} to the oracle."]
+
+
+def tiles(group: Group) -> list[dict[str, str]]:
+    """The few numbers that matter."""
+    last = max((seed.last for seed in group.seeds), key=lambda line: line.get("env_steps", 0), default={})
+    out = []
+    final = group.final
+    if final is not None:
+        shots = len(final.shots)
+        names = {0: "first shot, before adaptation", shots - 1: "last shot"}
+        for k in key_shots(shots, exploration_of(group)):
+            name = names.get(k, "first shot after exploration")
+            out.append({"value": number(final.shots[k]), "label": f"return at shot {k}: {name}"})
+        if "oracle" in final.references:
+            out.append(
+                {"value": number(final.references["oracle"][-1]), "label": "return of the oracle, which knows the task"}
+            )
+    if last:
+        out.append({"value": f"{last.get('env_steps', 0):,}", "label": "env steps of training"})
+        minutes = minutes_of(group)
+        out += [{"value": minutes, "label": "minutes of training"}] if minutes else []
+    return out
+
+
+# --------------------------------------------------------------------------------------------------------- tables
+
+
+def shot_table(groups: list[Group]) -> list[list[str]]:
+    """Return per shot: one group beside its references, or groups beside each other."""
+    finals = [(group.label, group.final) for group in groups]
+    if len(finals) > 1:
+        rows = [["shot", *(label for label, _ in finals)]]
+        most = max(len(final.shots) for _, final in finals)
+        for k in range(most):
+            rows.append([str(k), *(number(f.shots[k]) if k < len(f.shots) else "" for _, f in finals)])
+        return rows
+    final = finals[0][1]
+    rows = [["shot", "return", "95 % interval", *(name.replace("_", " ") for name in final.references)]]
+    for k, value in enumerate(final.shots):
+        low, high = final.interval[:, k]
+        interval = f"{number(low)} to {number(high)}" if np.isfinite(low) else ""
+        rows.append([str(k), number(value), interval, *(number(v[k]) for v in final.references.values())])
+    return rows
+
+
+def overview(groups: list[Group], exploration: int) -> list[list[str]]:
+    """One line per group."""
+    rows = [["", "seeds", "env steps", "minutes", "shot 0", "last shot", "95 % interval", "of the way to the oracle"]]
+    for group in groups:
+        final = group.final
+        if final is None:
+            rows.append([group.label, str(len(group.seeds)), "", "", "not evaluated yet", "", "", ""])
+            continue
+        low, high = final.interval[:, -1]
+        share = gap_closed(final, exploration)
+        way = "" if share is None else f"{100 * share:.0f} %"
+        first, last = number(final.shots[0]), number(final.shots[-1])
+        counts = [str(len(group.seeds)), f"{final.env_steps:,}", minutes_of(group)]
+        rows.append([group.label, *counts, first, last, f"{number(low)} to {number(high)}", way])
+    return rows
+
+
+def configuration(groups: list[Group]) -> dict[str, Any]:
+    """Rows of the table of settings: one column, or one per group with what differs first."""
+    flat = [flat_config(group.first) for group in groups]
+    differing = differences([group.first for group in groups])
+    names = list(dict.fromkeys([*differing, *(name for one in flat for name in one)]))
+    rows = []
+    for name in names:
+        cells = [show(one[name]) if name in one else "" for one in flat]
+        rows.append({"name": name, "cells": cells, "differs": name in differing})
+    return {"names": [group.label for group in groups] if len(groups) > 1 else [], "rows": rows}
+
+
+def repetition(run: Run, named: bool) -> dict[str, Any]:
+    """Command and versions."""
+    rows = []
+    for name, value in run.versions.items():
+        if name == "started" and isinstance(value, (int, float)):
+            value = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(value))
+        if name == "resumed" and isinstance(value, list):
+            value = f"{len(value)} time{'s' * (len(value) != 1)}"
+        inner = value.items() if isinstance(value, dict) else [(name, value)]
+        rows += [(str(key), show(item)) for key, item in inner if item not in (None, "", [])]
+    return {"label": run.path.resolve().name if named else "", "command": run.command, "versions": rows}

@@ -1,0 +1,275 @@
+"""The run directory: what a training leaves on disk, and how it is found again.
+
+    runs/<algorithm>-<env>-<time>-<id>/
+      config.json  command.txt  versions.json  lock
+      metrics.jsonl  events.out.tfevents.*                      one line per slice of work and per evaluation
+      evaluations/<env steps>.npz                               what `evaluate.evaluation_arrays` gave
+      checkpoints/params/<env steps>/  checkpoints/state/<slice>/
+      report.html
+
+A run of several seeds has `seed-<n>/` with metrics, evaluations and checkpoints of its own below one config.json;
+where its seeds train as one vectorised program, the resume checkpoint (checkpoints/state) is the top directory's.
+
+Reading a run never executes code from its files; a family of the user's own (`file.py:name`) is code and is imported.
+"""
+
+import functools
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nacre import _checkpoints
+from nacre._errors import UserError
+from nacre.algorithms.registry import make_algorithm
+from nacre.envs.registry import close_matches, is_file, make_family
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, or one seed of it. Made by `open_run`.
+
+    config.json holds: schema, algorithm, env, env_params, env_from ("name" or "object"), preset, seeds, config (the
+    algorithm's settings), loop (train.LoopConfig) and spec (the family's EnvSpec as a dict).
+    """
+
+    path: Path  # the directory of config.json
+    config: dict[str, Any]
+    seeds: tuple[int, ...]  # the seeds this object speaks of: all, or the one whose directory was opened
+    family: Any = field(default=None, compare=False)  # the Environment itself, for families that have no name
+
+    @property
+    def algorithm_name(self) -> str:
+        return self.config["algorithm"]
+
+    @property
+    def env_name(self) -> str:
+        """As it was given: a registered name, `gymnasium/<id>`, or `/absolute/file.py:name`."""
+        return self.config["env"]
+
+    @property
+    def preset(self) -> str | None:
+        """None: the algorithm was given as an object with its own Config."""
+        return self.config["preset"]
+
+    @property
+    def several(self) -> bool:
+        """Whether the run has one directory per seed."""
+        return len(self.config["seeds"]) > 1
+
+    @functools.cached_property
+    def env(self) -> Any:
+        """The task family. Raises UserError where it cannot be made again."""
+        if self.family is not None:
+            return self.family
+        if self.config["env_from"] == "object":
+            raise UserError(
+                f"{self.path} was trained on a family given as a Python object ({self.env_name}), which has no name to "
+                "be made from; pass it again, as in nacre.load(run, family=...)"
+            )
+        params = {name: tuple(v) if isinstance(v, list) else v for name, v in self.config["env_params"].items()}
+        return make_family(self.env_name, **params)
+
+    @functools.cached_property
+    def algorithm(self) -> Any:
+        """The algorithm with this run's settings, for the family's spec."""
+        return make_algorithm(self.algorithm_name, self.env.spec, self.config["config"])
+
+    def seed_dir(self, seed: int | None = None) -> Path:
+        """Where metrics, evaluations and params of a seed lie; None: of the first."""
+        seed = self.seeds[0] if seed is None else seed
+        if seed not in self.seeds:
+            raise UserError(f"{self.path} has no seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
+        return seed_dir(self.path, self.config["seeds"], seed)
+
+    @property
+    def seed_dirs(self) -> dict[int, Path]:
+        return {seed: self.seed_dir(seed) for seed in self.seeds}
+
+    # ------------------------------------------------------------------------------------------- what is in it
+
+    def checkpoints(self, seed: int | None = None) -> list[int]:
+        """Env steps at which the parameters of a seed were kept, ascending."""
+        return _checkpoints.labels(self.seed_dir(seed) / PARAMS)
+
+    def params(self, checkpoint: int | None = None, seed: int | None = None) -> Any:
+        """What acting needs, as `algorithm.params` gives it: at env steps `checkpoint` (None: the last), of `seed`
+        (None: the first). Raises UserError for a checkpoint that is missing, damaged or foreign."""
+        known = self.checkpoints(seed)
+        if not known:
+            raise UserError(f"{self.seed_dir(seed)} holds no checkpoint yet; train longer or resume the run")
+        if checkpoint is None:
+            checkpoint = known[-1]
+        if checkpoint not in known:
+            near = close_matches(str(checkpoint), list(map(str, known)))
+            raise UserError(f"{self.seed_dir(seed)} has no checkpoint {checkpoint}.{near} It has {_list(known)}.")
+        path = self.seed_dir(seed) / PARAMS / str(checkpoint)
+        try:
+            return _checkpoints.load(path, self._params_like(), self.identity)[0]
+        except _checkpoints.CheckpointError as error:
+            before = [n for n in known if n < checkpoint]
+            offer = (
+                f"the one before it is {before[-1]} (--checkpoint {before[-1]})" if before else "there is none before"
+            )
+            raise UserError(f"{error}; {offer}") from error
+
+    def _params_like(self) -> Any:
+        """Shapes and structure of the parameters."""
+        import jax
+
+        def make(key):
+            return self.algorithm.params(self.algorithm.init(key, self.env, 1))
+
+        return jax.eval_shape(make, jax.random.key(0))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been made by to fit this run."""
+        return {"schema": SCHEMA, "algorithm": self.algorithm_name, "spec": self.config["spec"]}
+
+    def env_steps(self, seed: int | None = None) -> int:
+        """Env steps of the last line of metrics, 0 where there is none."""
+        lines = self.metrics(seed)
+        return lines[-1]["env_steps"] if lines else 0
+
+    def metrics(self, seed: int | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl: kind (train, evaluation), env_steps, updates, seconds (of training, evaluation left
+        out), evaluation_seconds, metrics (numbers by name). kind: only these."""
+        path = self.seed_dir(seed) / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file if line.endswith("\n")]
+        return [line for line in lines if kind is None or line["kind"] == kind]
+
+    def evaluations(self, seed: int | None = None) -> list[int]:
+        """Env steps at which the seed was evaluated, ascending."""
+        return sorted(
+            int(path.stem) for path in (self.seed_dir(seed) / "evaluations").glob("*.npz") if path.stem.isdigit()
+        )
+
+    def evaluation(self, env_steps: int, seed: int | None = None) -> dict[str, np.ndarray]:
+        """The arrays of one evaluation. Raises UserError where there is none."""
+        path = self.seed_dir(seed) / "evaluations" / f"{env_steps}.npz"
+        if not path.is_file():
+            raise UserError(f"{self.seed_dir(seed)} was not evaluated at {env_steps} env steps")
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+
+
+PARAMS, STATE = Path("checkpoints/params"), Path("checkpoints/state")
+
+
+def seed_dir(path: Path, seeds: list[int], seed: int) -> Path:
+    """One seed lives in the run directory itself, several in directories below it."""
+    return path / f"seed-{seed}" if len(seeds) > 1 else path
+
+
+def _list(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[-8:]))
+    return shown if len(numbers) <= 8 else f"{len(numbers)} of them, the last: {shown}"
+
+
+def open_run(path: str | Path, family: Any = None) -> Run:
+    """The run at `path`: its directory, or `seed-<n>` in it. family: the Environment, if it was given as an object.
+
+    Raises UserError where there is no run, or one that another version of Nacre wrote.
+    """
+    path = Path(path).expanduser()
+    seed = None
+    if not (path / "config.json").is_file() and path.name.startswith("seed-"):
+        path, seed = path.parent, path.name.removeprefix("seed-")
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise UserError(f"{path} is not a run: it has no config.json.{_near(path)}")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        schema = config["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config_file} is damaged: {error!r}") from error
+    if schema != SCHEMA:
+        raise UserError(f"{config_file} has schema {schema!r}, this Nacre reads {SCHEMA}; use the Nacre that wrote it")
+    seeds = tuple(config["seeds"])
+    if seed is not None:
+        if not seed.isdigit() or int(seed) not in seeds:
+            raise UserError(f"{path} has no seed {seed!r}; its seeds are {', '.join(map(str, seeds))}")
+        seeds = (int(seed),)
+    return Run(path, config, seeds, family)
+
+
+def _near(path: Path) -> str:
+    """Runs beside a path that is none."""
+    folder = path if path.is_dir() else path.parent
+    found = (
+        sorted((p.parent for p in folder.glob("*/config.json")), key=lambda p: p.stat().st_mtime)
+        if folder.is_dir()
+        else []
+    )
+    if not found:
+        return ""
+    close = close_matches(str(path), list(map(str, found)))
+    return close or f" The newest run there is {found[-1]}."
+
+
+# ---------------------------------------------------------------------------------------------------- a new run
+
+
+def create(
+    out: str | Path | None, config: dict[str, Any], versions: dict[str, Any], command: str, family: Any = None
+) -> Run:
+    """Make the directory of a new run (out None: a new name below ./runs) with config.json, versions.json, command.txt.
+
+    Raises UserError if it is in use or cannot be made.
+    """
+    named = f"{config['algorithm'].rpartition(':')[2]}-{short_name(config['env'])}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path("runs") / f"{named}-{secrets.token_hex(2)}" if out is None else Path(out).expanduser()
+    check_free(path)
+    config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
+    try:
+        for seed in config["seeds"]:
+            seed_dir(path, config["seeds"], seed).mkdir(parents=True, exist_ok=True)
+        _checkpoints.write_json(path / "config.json", config)
+        _checkpoints.write_json(path / "versions.json", versions)
+        (path / "command.txt").write_text(command + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the run directory {path} cannot be written ({error.strerror}); name another with --out DIR"
+        ) from error
+    return Run(path, config, tuple(config["seeds"]), family)
+
+
+def check_free(path: Path) -> None:
+    """Raise UserError unless `path` is new or an empty directory."""
+    if (path / "config.json").is_file():
+        raise UserError(
+            f"the run directory {path} holds a run already; name a new or empty one with --out DIR, or go on with that "
+            f"run: nacre train --resume {path}"
+        )
+    try:
+        used = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise UserError(
+            f"the run directory {path} cannot be read ({error.strerror}); name another with --out DIR"
+        ) from error
+    if used:
+        what = "holds other files" if path.is_dir() else "is a file"
+        raise UserError(f"the run directory {path} {what}; name a new or empty one with --out DIR")
+
+
+def short_name(env: str) -> str:
+    """A family's name in a directory's name: `file.py:name` is name, slashes are dashes."""
+    name = env.rpartition(":")[2] if is_file(env) and ":" in env else env
+    return name.replace("/", "-").replace(":", "-")
+
+
+def change_loop(run: Run, **values: Any) -> Run:
+    """The same run with other loop settings in its config.json (`--env-steps` raised at a resume)."""
+    config = {**run.config, "loop": {**run.config["loop"], **values}}
+    _checkpoints.write_json(run.path / "config.json", config)
+    return Run(run.path, config, run.seeds, run.family)

@@ -1,0 +1,88 @@
+"""What families draw of their agents."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nacre.envs import pictures
+from nacre.envs.registry import make_family
+
+
+def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
+    random = np.random.default_rng(0)
+    tasks = np.asarray(make_family(family).test_tasks)[:tasks]
+    n = len(tasks)
+    names = ("velocity",) if family.startswith("cheetah") else ("x", "y")
+    return {
+        "returns": random.uniform(-1, 5, (repetitions, n, shots)),
+        "tasks": tasks,
+        "info": {name: random.uniform(-1, 1, (shots, n, steps)) for name in names},
+        "beliefs": {},
+        "exploration_episodes": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "titles"),
+    [
+        ("sparse-point-robot", ["shot by shot", "single goals", "Goals found"]),
+        ("point-robot", ["shot by shot", "single goals", "Where episodes end"]),
+        ("cheetah-vel", ["Commanded and reached speed", "within an episode"]),
+        ("cheetah-dir", ["Velocity per direction", "within an episode"]),
+    ],
+)
+@pytest.mark.parametrize(("shots", "tasks"), [(1, 1), (3, 2), (20, None)])
+def test_each_family_draws(family, titles, shots, tasks):
+    drawn = make_family(family).pictures(evaluation(family, shots, tasks))
+    assert len(drawn) == len(titles)
+    for (title, caption, figure), expected in zip(drawn, titles, strict=True):
+        assert expected in title and caption.endswith(".")
+        labels = {text for axis in figure.axes for text in (axis.get_xlabel(), axis.get_ylabel()) if text}
+        assert len(labels) >= 2
+
+
+def test_shots_chosen():
+    assert pictures.chosen_shots(20, 5, 8) == [0, 1, 2, 3, 4, 5, 10, 19]
+    assert pictures.chosen_shots(3, 2, 4) == [0, 1, 2]
+    assert pictures.chosen_shots(10, 2, 4) == [0, 1, 5, 9]
+    for shots in range(1, 30):
+        for exploration in range(8):
+            chosen = pictures.chosen_shots(shots, exploration, 8)
+            assert chosen[0] == 0 and chosen[-1] == shots - 1 and len(chosen) == min(8, shots) == len(set(chosen))
+
+
+def test_share_of_goals_found_by_hand():
+    returns = np.array([[[0.0, 2.0, 0.0], [0.0, 0.0, 0.0]]])  # one repetition, two goals, three shots
+    _, _, figure = pictures.found_picture({"returns": returns}, 1)
+    lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
+    assert lines["found in this episode"] == [0.0, 0.5, 0.0]
+    assert lines["found in this or an earlier episode"] == [0.0, 0.5, 0.5]
+
+
+def test_agents_beside_each_other():
+    ours = {name: evaluation("sparse-point-robot", 5) for name in ("one", "two")}
+    ((_, _, figure),) = make_family("sparse-point-robot").comparisons(ours)
+    assert [line.get_label() for line in figure.axes[0].lines] == ["one", "two"]
+
+
+def test_reached_speed_is_that_of_the_second_half():
+    velocity = np.zeros((1, 2, 10))
+    velocity[0, 1, 5:] = 2.0
+    _, _, figure = pictures.speed_picture(velocity, np.array([0.0, 2.0]), 0)
+    points = figure.axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points, [[0, 0], [2, 2]])
+    assert "0.00 m/s" in figure.axes[0].texts[0].get_text()
+
+
+def test_directions():
+    name, values = pictures.angles(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    np.testing.assert_allclose(values, [0, 90, 180])
+    assert "degrees" in name
+
+
+def test_matplotlib_is_imported_only_when_something_is_drawn():
+    modules = "nacre.envs.pictures, nacre.envs.animations, nacre.plotting, nacre.report, nacre.watch"
+    program = f"import sys, {modules}; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

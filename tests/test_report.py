@@ -1,0 +1,345 @@
+"""The report: one page, whole in itself, from whatever a run directory holds."""
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import synthetic
+from nacre import plotting, report
+from nacre._errors import UserError
+from nacre.envs.point_robot import SparsePointRobot
+from nacre.report_data import metric_series, read_run
+from nacre.report_summary import Curve, group_runs, learning_curve
+
+FAMILIES = ("sparse-point-robot", "point-robot", "cheetah-vel", "cheetah-dir")
+SECTIONS = ("learning", "shots", "tasks", "behaviour", "latent", "metrics", "configuration", "repeat")
+
+
+class Reader(html.parser.HTMLParser):
+    """What a test asks of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.ids, self.links, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                self.links.append(value)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words)).replace("\u00a0", " ")
+
+
+def page(path) -> Reader:
+    return Reader(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """runs(family): a finished run with its page; each is made once."""
+    made = {}
+
+    def get(family="sparse-point-robot"):
+        if family not in made:
+            made[family] = synthetic.write_run(tmp_path_factory.mktemp("runs") / family, family)
+            report.write([made[family]])
+        return made[family]
+
+    return get
+
+
+@pytest.fixture
+def own(runs, tmp_path):
+    """A copy of a run, to be damaged."""
+    return shutil.copytree(runs(), tmp_path / "run", ignore=shutil.ignore_patterns("report.html"))
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """Figures are made but not turned into SVG, which is most of the time."""
+    monkeypatch.setattr(report, "element", lambda *args: "<svg></svg>")
+
+
+# ------------------------------------------------------------------------------------------------------ whole pages
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_fills_every_section(runs, family):
+    found = page(runs(family) / "report.html")
+    assert set(SECTIONS) <= set(found.ids)
+    assert found.tags.count("svg") >= 7 and found.tags.count("svg") == found.tags.count("figure")
+    assert family in found.text and f"nacre train pearl {family}" in found.text and "could not be" not in found.text
+    assert not list(runs(family).glob("*.part"))
+
+
+def test_page_is_whole_in_itself(runs):
+    text = (runs() / "report.html").read_text(encoding="utf-8")
+    found = Reader(text)
+    assert "script" not in found.tags and "iframe" not in found.tags and "@import" not in text
+    assert all(link.startswith(("#", "data:")) for link in found.links), found.links
+    assert all(target.startswith(("#", "data:")) for target in re.findall(r"url\(['\"]?([^)]*)", text))
+    assert not re.search(r"https?://", text)
+    assert len(found.ids) == len(set(found.ids))  # figures do not share ids
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+
+
+def test_page_says_the_numbers_in_words(runs):
+    text = page(runs() / "report.html").text
+    assert "150,000 env steps and 30,000 gradient steps (4.7 minutes of training)" in text
+    assert "On 20 test tasks, which it has never seen" in text and "95 % interval" in text
+    assert re.search(r"the agent goes \d+ % of the way from doing nothing to the oracle", text)
+    assert "KL(q(z|c) || r(z)), mean over tasks" in text  # the algorithm's own words
+    assert "not ended" not in text
+
+
+def test_direction_family_does_not_claim_unseen_tasks(runs):
+    text = page(runs("cheetah-dir") / "report.html").text
+    assert "which are also its training tasks" in text and "never seen" not in text
+
+
+def test_several_seeds_are_pooled(tmp_path, sketched):
+    run = synthetic.write_run(tmp_path / "run", seeds=(0, 1, 2))
+    text = page(report.write([run])).text
+    assert "seeds 0, 1, 2" in text and "intervals over seeds and test tasks" in text and "single seeds" in text
+    one = page(report.write([run / "seed-1"], tmp_path / "one.html")).text
+    assert "seed 1" in one and "intervals over test tasks" in one
+
+
+def test_comparison(tmp_path):
+    members = [
+        synthetic.write_run(tmp_path / name, seeds=seeds, latent=latent)
+        for name, seeds, latent in (("a", (0,), "gaussian"), ("b", (1,), "gaussian"), ("c", (2,), "deterministic"))
+    ]
+    path = report.write(members)
+    assert path == tmp_path / "a" / "comparison.html"
+    found = page(path)
+    assert "3 runs compared" in found.text and "latent deterministic" in found.text and "overview" in found.ids
+    assert found.text.count("nacre train pearl") == 3 and "comparison" in found.ids
+    assert len(found.ids) == len(set(found.ids))
+
+
+def test_comparison_keeps_families_apart(tmp_path, runs, sketched):
+    found = page(report.write([runs("point-robot"), runs("cheetah-vel")], tmp_path / "both.html"))
+    assert "Learning curves on point-robot" in found.text and "Learning curves on cheetah-vel" in found.text
+    assert len(found.ids) == len(set(found.ids))
+
+
+# ------------------------------------------------------------------------------------------------- missing, damaged
+
+
+def test_a_run_that_has_just_begun(own, sketched):
+    shutil.rmtree(own / "evaluations")
+    (own / "result.json").unlink()
+    lines = (own / "metrics.jsonl").read_text().splitlines()
+    (own / "metrics.jsonl").write_text("\n".join(lines[:3]) + '\n{"kind": "tra')
+    text = page(report.write([own])).text
+    assert "it stands at 7,500 of 150,000 env steps" in text and "there is no evaluation yet" in text
+    assert "1 damaged line, left out" in text and "loss/critic" in text
+
+
+def test_a_run_that_failed(own, sketched):
+    (own / "result.json").unlink()
+    shutil.rmtree(own / "evaluations")
+    (own / "metrics.jsonl").unlink()
+    (own / "error.txt").write_text("Traceback ...\nFloatingPointError: loss is nan\n\n")
+    text = page(report.write([own])).text
+    assert "this run failed" in text and "loss is nan" in text and "Nothing was logged yet" in text
+
+
+@pytest.mark.parametrize("name", ["config.json", "versions.json", "command.txt", "result.json", "metrics.jsonl"])
+@pytest.mark.parametrize("damage", [None, b"{", b"[]", b"\xff\x00"])
+def test_missing_and_damaged_files_cost_only_themselves(own, sketched, name, damage):
+    for file in (own / "evaluations").glob("*.npz"):
+        if file.stem != "150000":
+            file.unlink()
+    (own / name).unlink() if damage is None else (own / name).write_bytes(damage)
+    found = page(report.write([own]))
+    assert "svg" in found.tags and {"shots", "metrics", "configuration", "repeat"} <= set(found.ids)
+
+
+def test_damaged_and_foreign_evaluations(own, sketched):
+    (own / "result.json").unlink()
+    (own / "evaluations" / "150000.npz").write_bytes(b"PK not really")
+    (own / "evaluations" / "notes.npz").write_bytes(b"")
+    np.savez(own / "evaluations" / "160000.npz", other=np.zeros(3))
+    found = page(report.write([own]))
+    assert "150000.npz of seed 0 is damaged, left out" in found.text and "shots" in found.ids
+
+
+def test_nan(own):
+    (own / "result.json").unlink()
+    file = own / "evaluations" / "150000.npz"
+    with np.load(file) as old:
+        arrays = {name: old[name].copy() for name in old.files}
+    for name in ("returns", "info/x", "beliefs/mean"):
+        arrays[name].flat[0] = np.nan
+    np.savez(file, **arrays)
+    lines = (own / "metrics.jsonl").read_text().splitlines()
+    lines[5] = re.sub(r'"loss/critic": [\d.]+', '"loss/critic": NaN', lines[5])
+    (own / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found = page(report.write([own]))
+    assert "not finite" in found.text and found.tags.count("svg") >= 5
+
+
+def test_one_shot_one_task_no_beliefs(own, sketched):
+    (own / "result.json").unlink()
+    shutil.rmtree(own / "evaluations")
+    (own / "evaluations").mkdir()
+    np.savez(own / "evaluations" / "150000.npz", **{"returns": np.ones((1, 1, 1)), "tasks/0": np.ones((1, 2))})
+    found = page(report.write([own]))
+    assert {"shots", "tasks"} <= set(found.ids) and "latent" not in found.ids
+
+
+def test_a_family_that_is_gone_and_one_that_cannot_draw(own, monkeypatch, sketched):
+    monkeypatch.setattr(SparsePointRobot, "pictures", lambda self, evaluation: 1 / 0)
+    text = page(report.write([own])).text
+    assert "the family's pictures could not be made: ZeroDivisionError" in text
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "env": "/nowhere/family.py:robots", "algorithm": "mine"}))
+    found = page(report.write([own]))
+    assert {"learning", "shots", "latent"} <= set(found.ids) and "behaviour" not in found.ids
+
+
+def test_text_of_the_run_is_escaped(own, sketched):
+    (own / "command.txt").write_text("nacre train <script>alert(1)</script>")
+    found = page(report.write([own]))
+    assert "script" not in found.tags and "<script>" in found.text
+
+
+def test_mistakes_are_named(tmp_path, runs, sketched):
+    with pytest.raises(UserError, match="at least one"):
+        report.write([])
+    with pytest.raises(UserError, match="no run directory"):
+        report.write([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="is not a run"):
+        report.write([tmp_path])
+    with pytest.raises(UserError, match="cannot write the report"):
+        report.write([runs()], tmp_path / "no" / "where.html")
+
+
+# ----------------------------------------------------------------------------------------------------- the numbers
+
+
+def test_curve_of_seeds_evaluated_at_different_steps(tmp_path):
+    for name, points in (("a", {0: 0.0, 10: 10.0}), ("b", {5: 1.0})):
+        (tmp_path / name / "evaluations").mkdir(parents=True)
+        rows = [{"env_steps": s, "updates": 0, "seconds": 60.0 * s} for s in points]
+        lines = [{"kind": "evaluation", "metrics": {}, **row} for row in rows]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for steps, value in points.items():
+            np.savez(tmp_path / name / "evaluations" / f"{steps}.npz", returns=np.full((2, 3, 2), value))
+    curve: Curve = learning_curve([seed for name in "ab" for seed in read_run(tmp_path / name).seeds])
+    np.testing.assert_allclose(curve.env_steps, [0, 5, 10])
+    np.testing.assert_allclose(curve.mean[:, 1], [0, 3, 10])  # at 5: the mean of 5, between 0 and 10, and 1
+    np.testing.assert_allclose(curve.minutes, [0, 5, 10])
+    assert curve.interval.shape == (3, 2, 2) and len(curve.per_seed) == 2
+
+
+def test_the_newer_of_result_and_evaluation_counts(own):
+    result = json.loads((own / "result.json").read_text())
+    result["shots"][0] = 123.0
+    (own / "result.json").write_text(json.dumps(result))
+    assert group_runs([read_run(own)])[0].final.shots[0] == 123.0
+    shutil.copy(own / "evaluations" / "150000.npz", own / "evaluations" / "160000.npz")
+    final = group_runs([read_run(own)])[0].final
+    assert final.shots[0] < 15 and final.env_steps == 160_000 and final.references["oracle"][0] == 13.4
+
+
+def test_metrics_are_over_gradient_steps(runs):
+    axis, series = metric_series(read_run(runs()).seeds[0])
+    assert axis == "gradient steps" and series["loss/critic"][0][-1] == 30_000 and "seconds" not in series
+
+
+def test_svg_follows_the_page():
+    @plotting.styled
+    def draw():
+        figure, axes = plotting.new_figure(height=2)
+        axes[0, 0].plot([0, 1], [0, 1], color=plotting.SERIES[0])
+        return figure
+
+    svg = plotting.to_svg(draw(), "f1")
+    assert (
+        svg.startswith('<svg viewBox="0 0 ') and "var(--series-0, #0072b2)" in svg and "currentColor" not in svg[:200]
+    )
+    assert 'id="f1-' in svg and 'id="figure' not in svg and "<?xml" not in svg and "metadata" not in svg
+    assert svg == plotting.to_svg(draw(), "f1")  # the same figure gives the same text
+
+
+# --------------------------------------------------------------------------------------------------- a real browser
+
+MEASURE = """<script>
+const said = [...document.querySelectorAll('figure svg')].map(svg => {
+  const box = svg.getBoundingClientRect(), room = 1;
+  const groups = [...svg.querySelectorAll('g[id*="-text_"]')];
+  const texts = groups.map(g => g.getBoundingClientRect()).filter(r => r.width > 0);
+  const out = texts.filter(r => r.left < box.left - room || r.right > box.right + room
+                             || r.top < box.top - room || r.bottom > box.bottom + room).length;
+  const paths = svg.querySelectorAll('path').length;
+  return {width: box.width, height: box.height, texts: texts.length, out: out, paths: paths};
+});
+const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+document.body.innerHTML = '<pre id="measured">' + JSON.stringify({figures: said, wide: wide}) + '</pre>';
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """browse(page, *options) -> (standard output, standard error) of a headless Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def browse(path, *options):
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+            f"--user-data-dir={profile}", "--virtual-time-budget=5000", *options, path.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    return browse
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", [1100, 420])
+def test_browser_shows_every_figure_unclipped(tmp_path, runs, browser, family, width):
+    text = (runs(family) / "report.html").read_text(encoding="utf-8")
+    measured = tmp_path / "measured.html"
+    measured.write_text(text.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    dom, errors = browser(measured, "--dump-dom", f"--window-size={width},900")
+    found = json.loads(re.search(r'<pre id="measured">(.*?)</pre>', dom, re.DOTALL).group(1))
+    assert "CONSOLE" not in errors, errors
+    assert len(found["figures"]) >= 7 and not found["wide"]
+    for figure in found["figures"]:
+        assert figure["width"] > 0.7 * min(width, 900) and figure["height"] > 60
+        assert figure["paths"] > 20 and figure["texts"] > 5 and figure["out"] == 0, figure
+
+
+def test_browser_paints_light_and_dark(tmp_path, browser, runs):
+    pictures = {}
+    for name, option in (("light", ()), ("dark", ("--blink-settings=preferredColorScheme=0",))):
+        shot = tmp_path / f"{name}.png"
+        _, errors = browser(runs() / "report.html", f"--screenshot={shot}", "--window-size=1100,5000", *option)
+        assert "CONSOLE" not in errors, errors
+        pictures[name] = np.asarray(Image.open(shot).convert("RGB"), float)
+    for pixels in pictures.values():
+        strips = pixels.reshape(10, 500, 1100, 3)
+        assert (strips.std(axis=(1, 2, 3)) > 5).sum() >= 8  # something is drawn nearly everywhere
+    assert pictures["light"].mean() > 200 and pictures["dark"].mean() < 80
