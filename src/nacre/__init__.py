@@ -23,6 +23,7 @@ if _TYPE_CHECKING:
     from nacre.envs.backends.gymnasium import family
     from nacre.envs.check_env import check_env
     from nacre.envs.registry import list_families, make_family
+    from nacre.evaluate import evaluate
     from nacre.runs import open_run
     from nacre.train import resume, train
 

@@ -85,7 +85,7 @@ class Writer:
     def __init__(self):
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="nacre-checkpoint")
         self._pending: list[concurrent.futures.Future] = []
-        self.seconds = 0.0  # what the slowest save took
+        self.seconds = 0.0  # what the slowest save of those that replace older ones took
 
     def save(self, folder: Path, label: int, tree: Any, record: dict[str, Any], keep: int | None = None) -> None:
         """Save `tree` as folder/label, replacing one of the same label; returns when the arrays are copied. Afterwards
@@ -110,10 +110,12 @@ class Writer:
         self.check()
 
     def close(self) -> None:
-        """Finish what is being written, and no more; errors are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Finish what was asked for; errors are dropped."""
+        self._pool.shutdown(wait=True)
 
     def _write(self, folder: Path, label: int, arrays: dict, record: dict, keep: int | None) -> None:
+        import orbax.checkpoint  # noqa: F401  loading it is not part of the time
+
         start = time.monotonic()
         path = folder / str(label)
         try:
@@ -125,7 +127,8 @@ class Writer:
                 shutil.rmtree(folder / str(old), ignore_errors=True)
         except Exception as error:  # Orbax wraps what the system said in errors of its own
             raise OSError(f"cannot write the checkpoint {path}: {_root_cause(error)}") from error
-        self.seconds = max(self.seconds, time.monotonic() - start)
+        if keep:
+            self.seconds = max(self.seconds, time.monotonic() - start)
 
 
 def _orbax_save(path: Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -163,15 +166,7 @@ def load(path: Path, like: Any, identity: dict[str, Any]) -> tuple[Any, dict[str
 
     Raises CheckpointError if it is missing, truncated, damaged, or does not fit.
     """
-    if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    _check_sizes(path)
-    record = _restore(path, "record")
-    if not isinstance(record, dict) or "arrays" not in record:
-        raise CheckpointError(f"checkpoint {path} is damaged: its record is not one of Nacre's")
-    differing = [name for name, value in identity.items() if record.get("identity", {}).get(name) != value]
-    if differing:
-        _refuse_foreign(path, record.get("identity", {}), identity, differing)
+    record = read_record(path, identity)
     wanted = {name: _layout(x) for name, x in named(like).items()}
     found = {name: (tuple(shape), dtype) for name, (shape, dtype, _) in record["arrays"].items()}
     if wanted != found:
@@ -185,10 +180,20 @@ def load(path: Path, like: Any, identity: dict[str, Any]) -> tuple[Any, dict[str
     return from_host(arrays, like), record
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The record alone. Raises CheckpointError."""
+def read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The record alone. Raises as `load`, but for damaged arrays."""
+    if not path.is_dir():
+        raise CheckpointError(f"checkpoint {path} does not exist")
     _check_sizes(path)
-    return _restore(path, "record")
+    record = _restore(path, "record")
+    if not isinstance(record, dict) or "arrays" not in record:
+        raise CheckpointError(f"checkpoint {path} is damaged: its record is not one of Nacre's")
+    found = record.get("identity", {})
+    foreign = [f"{name} {found.get(name)!r} where {value!r} is expected"
+               for name, value in identity.items() if found.get(name) != value]  # fmt: skip
+    if foreign:
+        raise CheckpointError(f"checkpoint {path} is foreign: {'; '.join(foreign)}")
+    return record
 
 
 def _check_sizes(path: Path) -> None:
@@ -229,11 +234,6 @@ def _layout(x: Any) -> tuple[tuple[int, ...], str]:
     if is_key(x):
         x = jax.eval_shape(jax.random.key_data, x)
     return tuple(x.shape), str(x.dtype)
-
-
-def _refuse_foreign(path: Path, found: dict, wanted: dict, differing: list[str]) -> None:
-    said = "; ".join(f"{name} {found.get(name)!r} where {wanted[name]!r} is expected" for name in differing)
-    raise CheckpointError(f"checkpoint {path} is foreign: {said}")
 
 
 def _first_difference(found: dict, wanted: dict) -> str:

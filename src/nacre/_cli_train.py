@@ -57,13 +57,14 @@ def train(words: list[str]) -> int:
     if any(word == "--resume" or word.startswith("--resume=") for word in words):
         return resume(words)
     algorithm, family, rest = names(words)
-    with quiet_output() as out:
-        from nacre import train as training
-        from nacre._settings import make_plan
+    from nacre import train as training
+    from nacre._settings import make_plan
 
-        _platform.prepare()
+    _platform.prepare()
+    with mistakes():
+        given = parse(algorithm, family, rest, preset_of(rest))
+    with quiet_output() as out:
         with mistakes():
-            given = parse(algorithm, family, rest, preset_of(rest))
             seeds = chosen_seeds(given.options, rest)
             plan = make_plan(
                 algorithm, family, preset=given.options.preset, seeds=seeds, env_params=given.env_params,

@@ -109,7 +109,7 @@ class Loop:
         for label in reversed(labels):
             path = self.folder / str(label)
             try:
-                record = _checkpoints.read_record(path)
+                record = _checkpoints.read_record(path, self.run.identity)
                 if trouble:
                     self.progress.warn(f"going on from the checkpoint before it, {path}")
                 refuse_changes(path, record.get("config", {}), self.run.config)
@@ -234,7 +234,7 @@ class Loop:
                     f"{name} is {value} at env step {self.record.env_steps[i]:,} (gradient step "
                     f"{self.record.updates[i]:,}) of seed {seed}: training diverged, or the family gives rewards or "
                     "observations that are not finite. A lower learning rate often helps; nacre check-env tests the "
-                    f"family. The last good checkpoint stays in {self.folder}"
+                    f"family. What was saved before stays in {self.run.path}"
                 )
 
     # -------------------------------------------------------------------------------------------------- evaluation

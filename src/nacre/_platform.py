@@ -17,7 +17,7 @@ from nacre._errors import UserError
 # switches it off. Unknown flags abort the process, so this is done only for versions of JAX that were tried.
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 TESTED = frozenset({"0.10.2"})
-CACHE_SECONDS = 0.3  # programs that compile faster than this are not worth a file
+CACHE_SECONDS = 0.0  # every program: families on the host start with some 200 small ones, 0.03 s each
 
 
 def set_flags(environ: dict[str, str] | os._Environ = os.environ) -> None:

@@ -54,7 +54,8 @@ class Ear:
 
     def close(self) -> None:
         signal.set_wakeup_fd(self._previous)
-        os.write(self._write, b"\0")
+        with contextlib.suppress(BrokenPipeError):  # the thread has heard a signal and is gone
+            os.write(self._write, b"\0")
         os.close(self._write)
 
 

@@ -9,6 +9,7 @@ This file imports nothing of JAX, so that help and lists come at once.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -45,12 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return dispatch(words)
     except Stopped as stopped:
         say_stopped(stopped)
+    except SystemExit as leaving:  # of the parsers, which have said why
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except UserError as error:
         return say(f"nacre: error: {error}", 2)
     except (RunError, FloatingPointError) as error:
         return say(f"nacre: the run failed: {error}", 1)
     except BrokenPipeError:  # whoever read our output has enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         return 0
     except OSError as error:
         return say(f"nacre: failed: {error}", 1)
@@ -182,6 +185,7 @@ def watch(words: list[str]) -> int:
     p.add_argument("--task", type=int, help="index of the test task (default: 0)")
     p.add_argument("--episodes", type=int, help="episodes of the trial (default: the family's published protocol)")
     p.add_argument("--checkpoint", type=int, help="env steps at which parameters were kept (default: the last)")
+    p.add_argument("--seed", type=int, default=0, help="of the trial itself (default: 0)")
     given = {name: value for name, value in vars(p.parse_args(words)).items() if value is not None}
     with quiet_output() as out, mistakes():
         from nacre import _platform, watch

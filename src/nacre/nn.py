@@ -1,5 +1,7 @@
 """Networks as Equinox modules: the module is its parameters, and all of them act on the last axis of batched arrays."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ class MLP(eqx.Module):
         """sizes = (in, hidden..., out). Initialisation of the official PEARL code (rlkit): hidden weights uniform
         within 1/sqrt(fan-out) (its known slip: the literature says fan-in), hidden biases 0.1, output +-out_scale."""
         weights, biases = [], []
-        for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
             last = layer == len(sizes) - 2
             bound = out_scale if last else n_out**-0.5

@@ -97,9 +97,7 @@ def pack(spec: EnvSpec, episodes: Trajectory) -> Array:
     action = episodes.action
     if isinstance(spec.action, Discrete):
         action = jax.nn.one_hot(action, spec.action.n)
-    scalars = jnp.stack(
-        [episodes.reward, episodes.train_reward, episodes.terminal.astype(jnp.float32)], axis=-1
-    )
+    scalars = jnp.stack([episodes.reward, episodes.train_reward, episodes.terminal.astype(jnp.float32)], axis=-1)
     return jnp.concatenate([episodes.obs, action, scalars, episodes.next_obs], axis=-1).astype(jnp.float32)
 
 
@@ -112,7 +110,9 @@ def unpack(replay: Replay, rows: Array) -> Batch:
 def clear_window(replay: Replay, tasks: Array) -> Replay:
     """Forget what was recent for these tasks; their transitions stay."""
     start = replay.window.at[tasks].set(replay.total[tasks])
-    return eqx.tree_at(lambda r: (r.window, r.window_end), replay, (start, replay.window_end.at[tasks].set(start[tasks])))
+    return eqx.tree_at(
+        lambda r: (r.window, r.window_end), replay, (start, replay.window_end.at[tasks].set(start[tasks]))
+    )
 
 
 @partial(jax.jit, static_argnums=1, static_argnames="recent", donate_argnums=0)
@@ -138,9 +138,7 @@ def _append_row(r: Replay, task: Array, rows: Array, length: Array, *, recent: b
     loser = r.owner[physical]
     evict = grow & (r.used >= r.blocks)
     oldest = r.oldest.at[loser].add(jnp.where(evict, r.block, 0))
-    index = r.index.at[task, last_block % r.blocks].set(
-        jnp.where(grow, physical, r.index[task, last_block % r.blocks])
-    )
+    index = r.index.at[task, last_block % r.blocks].set(jnp.where(grow, physical, r.index[task, last_block % r.blocks]))
     owner = r.owner.at[physical].set(jnp.where(grow, task, loser))
     step = jnp.arange(rows.shape[0])
     number = total + step

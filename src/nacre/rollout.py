@@ -15,7 +15,17 @@ import numpy as np
 from jax import Array
 
 from nacre.types import (
-    Algorithm, Box, Environment, EnvSpec, Memory, Params, Trajectory, Transition, flat_rows, grid_rows, task_count,
+    Algorithm,
+    Box,
+    Environment,
+    EnvSpec,
+    Memory,
+    Params,
+    Trajectory,
+    Transition,
+    flat_rows,
+    grid_rows,
+    task_count,
 )  # fmt: skip
 
 

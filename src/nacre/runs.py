@@ -13,6 +13,7 @@ where its seeds train as one vectorised program, the resume checkpoint (checkpoi
 Reading a run never executes code from its files; a family of the user's own (`file.py:name`) is code and is imported.
 """
 
+import difflib
 import functools
 import json
 import secrets
@@ -204,17 +205,16 @@ def open_run(path: str | Path, family: Any = None) -> Run:
 
 
 def _near(path: Path) -> str:
-    """Runs beside a path that is none."""
-    folder = path if path.is_dir() else path.parent
-    found = (
-        sorted((p.parent for p in folder.glob("*/config.json")), key=lambda p: p.stat().st_mtime)
-        if folder.is_dir()
-        else []
-    )
+    """Runs in a directory that is none itself, or beside a name that is none."""
+    inside = path.is_dir()
+    folder = path if inside else path.parent
+    found = [file.parent for file in folder.glob("*/config.json")] if folder.is_dir() else []
     if not found:
         return ""
-    close = close_matches(str(path), list(map(str, found)))
-    return close or f" The newest run there is {found[-1]}."
+    if not inside:
+        close = difflib.get_close_matches(path.name, [other.name for other in found], n=1)
+        return f" Did you mean {folder / close[0]}?" if close else ""
+    return f" The newest run there is {max(found, key=lambda other: other.stat().st_mtime)}."
 
 
 # ---------------------------------------------------------------------------------------------------- a new run

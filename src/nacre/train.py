@@ -13,7 +13,7 @@ from typing import Any
 from nacre import _checkpoints, _platform, _versions, runs
 from nacre._errors import RunError, UserError
 from nacre._loop import Loop
-from nacre._loop_parts import METRICS, Evaluation, Hook
+from nacre._loop_parts import METRICS, Evaluation, Hook, refuse_changes
 from nacre._progress import Progress
 from nacre._records import Lock
 from nacre._settings import LoopConfig, Plan, make_plan
@@ -141,7 +141,7 @@ def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
         stopped.run = run
         raise
     except FloatingPointError as error:
-        raise RunError(f"{error}. The last good checkpoint stays in {run.path}") from error
+        raise RunError(f"{error}. What was saved before stays in {run.path}") from error
     except Exception as error:
         keep_traceback(run, error)
         raise
@@ -165,14 +165,20 @@ def is_finished(run: runs.Run, group: tuple[int, ...]) -> bool:
 
 
 def last_record(run: runs.Run, group: tuple[int, ...]) -> dict[str, Any] | None:
-    """The loop's record of the newest checkpoint; None where there is none or it cannot be read."""
+    """The loop's record of the newest checkpoint; None where there is none or it cannot be used. Raises UserError where
+    config.json was changed since."""
     whole = len(group) > 1 or not run.several
     folder = (run.path if whole else run.seed_dir(group[0])) / runs.STATE
     labels = _checkpoints.labels(folder)
-    try:
-        return _checkpoints.read_record(folder / str(labels[-1]))["loop"] if labels else None
-    except (_checkpoints.CheckpointError, KeyError):
+    if not labels:
         return None
+    path = folder / str(labels[-1])
+    try:
+        record = _checkpoints.read_record(path, run.identity)
+    except _checkpoints.CheckpointError:
+        return None
+    refuse_changes(path, record["config"], run.config)
+    return record["loop"]
 
 
 def extend(run: runs.Run, env_steps: int | None) -> runs.Run:

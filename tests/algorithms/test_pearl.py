@@ -120,7 +120,9 @@ def test_prior_z_until_exploration_is_over_then_the_posterior():
     np.testing.assert_allclose(beliefs["variance"][2], pearl.posterior(memory)[1], rtol=1e-4)
     spread = np.abs(beliefs["z"][:2]).mean() / np.sqrt(np.asarray(beliefs["variance"][2])).mean()
     assert spread > 1.5  # 40 factors leave a narrow posterior, the prior's z are wide
-    np.testing.assert_allclose(beliefs["z"][2, :, 0], beliefs["mean"][2], atol=6 * float(beliefs["variance"][2].max()) ** 0.5)
+    np.testing.assert_allclose(
+        beliefs["z"][2, :, 0], beliefs["mean"][2], atol=6 * float(beliefs["variance"][2].max()) ** 0.5
+    )
 
 
 # ---------------------------------------------------------------------------------------------- gradient routing
@@ -140,10 +142,14 @@ def test_only_critic_loss_and_kl_reach_the_encoder():
         def of(encoder):
             z, mean, variance = pearl.infer(encoder, *ctx, noises["z"])
             return loss(z, mean, variance)
+
         return norm(jax.grad(of)(nets.encoder))  # fmt: skip
 
     stopped = jax.lax.stop_gradient
-    policy = lambda z, *_: sac.policy_loss(nets.policy, nets.critics, batch.obs, stopped(z), noises["action"], 1.0, 0, 0)[0]  # noqa: E731
+
+    def policy(z, *_):
+        return sac.policy_loss(nets.policy, nets.critics, batch.obs, stopped(z), noises["action"], 1.0, 0, 0)[0]
+
     assert through(policy) == 0.0
     assert through(lambda z, *_: sac.value_loss(nets.value, batch.obs, stopped(z), jnp.zeros(24))[0]) == 0.0
     assert through(lambda z, *_: sac.critic_loss(nets.critics, batch, z, jnp.zeros(24), False)[0]) > 0
@@ -280,7 +286,9 @@ def test_every_option_changes_the_update(experience, options):
     assert any(float(metrics[name]) != float(default[name]) for name in default)
 
 
-@pytest.mark.parametrize("options", [{"encoder": "gru", "posterior_steps": 20}, {"factors": "precision", "critic": "twin"}])
+@pytest.mark.parametrize(
+    "options", [{"encoder": "gru", "posterior_steps": 20}, {"factors": "precision", "critic": "twin"}]
+)
 def test_discrete_actions_train_through_all_phases(options):
     env, pearl = GridNavi(), make(GridNavi(), **options)
     state = pearl.init(KEY, env, 5000)

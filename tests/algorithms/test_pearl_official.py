@@ -82,7 +82,9 @@ def run_three(dtype):
     for step in range(3):
         batch, context, noises = jax.tree.map(lambda x: x if x.dtype == bool else x.astype(dtype), inputs(step))
         nets, optimisers, metrics = update(nets, optimisers, batch, context, noises)
-        ours = [metrics["kl/posterior"] * SIZES["tasks"]] + [metrics[f"loss/{k}"] for k in ("critic", "value", "policy")]
+        ours = [metrics["kl/posterior"] * SIZES["tasks"]] + [
+            metrics[f"loss/{k}"] for k in ("critic", "value", "policy")
+        ]
         yield nets, networks(f"after{step + 1}", nets), np.array(ours), OFFICIAL["losses"][step]
 
 

@@ -30,11 +30,19 @@ from jax import Array
 from nacre import distributions, nn, replay, rollout
 from nacre.replay import Batch, Replay
 from nacre.types import (
-    Environment, EnvSpec, Metric, Trajectory, Transition, require_fraction, require_layers, require_not_negative,
-    require_positive, take_tasks, task_count,
+    Environment,
+    EnvSpec,
+    Metric,
+    Trajectory,
+    Transition,
+    require_fraction,
+    require_layers,
+    require_not_negative,
+    require_positive,
+    take_tasks,
+    task_count,
 )  # fmt: skip
 from nacre.updates import sac
-
 
 PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
 
@@ -94,9 +102,13 @@ class Config:
                 f"({self.updates_per_iteration})"
             )
         if self.context_batch_min > self.context_batch:
-            raise ValueError(f"context_batch_min ({self.context_batch_min}) exceeds context_batch ({self.context_batch})")
+            raise ValueError(
+                f"context_batch_min ({self.context_batch_min}) exceeds context_batch ({self.context_batch})"
+            )
         if self.encoder == "gru" and self.context_source == "rl_batch":
-            raise ValueError("a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch")
+            raise ValueError(
+                "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------ networks
@@ -176,7 +188,9 @@ class PEARL:
         enc_key, q1_key, q2_key, v_key, pi_key = jax.random.split(key, 5)
         context = obs + act + 1 + (obs if c.context_next_obs else 0)
         encoder = nn.ContextEncoder(context, c.encoder_hidden, self.factor_size, c.encoder == "gru", key=enc_key)
-        q_sizes = (obs + c.latent_size, *c.hidden, act) if self.spec.discrete else (obs + act + c.latent_size, *c.hidden, 1)
+        q_sizes = (
+            (obs + c.latent_size, *c.hidden, act) if self.spec.discrete else (obs + act + c.latent_size, *c.hidden, 1)
+        )
         critics = tuple(nn.MLP(q_sizes, key=k) for k in (q1_key, q2_key))
         value = nn.MLP((obs + c.latent_size, *c.hidden, 1), key=v_key) if c.critic == "value" else None
         policy_class = nn.CategoricalPolicy if self.spec.discrete else nn.GaussianPolicy
@@ -428,7 +442,7 @@ class PEARL:
         """Whole episodes that make at least `steps` env steps."""
         return math.ceil(steps / self.spec.horizon)
 
-    def phase(self, state: State, env: Environment) -> str:
+    def phase(self, state: State, env: Environment) -> str:  # L2
         collections, updates = int(jnp.max(state.collections)), int(jnp.max(state.updates))
         initial = task_count(env.train_tasks) // self.initial_tasks(env)
         if collections < initial:

@@ -50,6 +50,13 @@ def make_algorithm(name: str, spec: Any, values: dict[str, Any]) -> Any:
     return algorithm_class(name)(make_config(config_class(name), values), spec)
 
 
+def name_of(algorithm: Any) -> str:
+    """The name under which `algorithm_class` finds the class of this object."""
+    cls = type(algorithm)
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, entry in ALGORITHMS.items() if entry[0] == path), path)
+
+
 def make_config(cls: type, values: dict[str, Any]) -> Any:
     """cls(**values), lists standing for tuples and NumPy's numbers for Python's.
 

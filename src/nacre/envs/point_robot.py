@@ -59,7 +59,7 @@ class PointRobot:
 
     @property
     def _goals(self) -> np.ndarray:
-        random = np.random.RandomState(TASK_SEED)  # noqa: NPY002  the published tasks need the legacy generator
+        random = np.random.RandomState(TASK_SEED)
         return random.uniform(-1.0, 1.0, (self.n_train + self.n_test, 2)).astype(np.float32)
 
     @property
@@ -132,7 +132,7 @@ class SparsePointRobot:
     def _goals(self) -> np.ndarray:
         angles = np.linspace(0.0, np.pi, self.n_train + self.n_test)
         goals = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-        np.random.RandomState(TASK_SEED).shuffle(goals)  # noqa: NPY002  as published
+        np.random.RandomState(TASK_SEED).shuffle(goals)
         return goals.astype(np.float32)
 
     @property

@@ -1,0 +1,92 @@
+"""What every registered algorithm promises, on a small family."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import rollout
+from nacre.algorithms import registry
+from nacre.envs.grid_navi import GridNavi
+from nacre.envs.point_robot import PointRobot
+
+TINY = {
+    "pearl": dict(latent_size=2, hidden=(8,), encoder_hidden=(8,), meta_batch=2, batch_size=4, context_batch=6,
+                  initial_steps=20, prior_steps=20, extra_steps=20, updates_per_iteration=2, updates_per_slice=2),
+}  # fmt: skip
+FAMILIES = {"continuous": PointRobot(n_train=4, n_test=3), "discrete": GridNavi()}
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module", params=[(a, f) for a in sorted(registry.ALGORITHMS) for f in FAMILIES], ids="-".join)
+def case(request):
+    name, family = request.param
+    env = FAMILIES[family]
+    algorithm = registry.make_algorithm(name, env.spec, TINY[name])
+    return env, algorithm, algorithm.init(KEY, env, 1000)
+
+
+def some_tasks(env, n=3):
+    return jnp.asarray(env.test_tasks)[:n]
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def test_a_slice_of_each_phase_keeps_the_states_layout(case):
+    env, algorithm, state = case
+    for phase in {algorithm.phase(state, env), "initial", "train", "collect"}:
+        out, metrics = jax.eval_shape(lambda s, k, p=phase: algorithm.iterate(s, env, k, p), state, KEY)
+        before, after = jax.tree.leaves(jax.eval_shape(lambda: state)), jax.tree.leaves(out)
+        assert [(x.shape, x.dtype, x.weak_type) for x in before] == [(x.shape, x.dtype, x.weak_type) for x in after]
+        assert all(value.shape == () for value in metrics.values())
+        assert set(metrics) <= set(algorithm.metrics_help), "every metric is explained"
+
+
+def test_acting_does_not_depend_on_the_other_tasks_in_the_batch(case):
+    env, algorithm, state = case
+    params = algorithm.params(state)
+    memory = algorithm.begin(params, KEY, (3, 2))
+    obs = jax.random.normal(KEY, (3, 2, env.spec.obs_size))
+    whole, _, _ = algorithm.act(params, memory, obs, KEY, False)
+    first = jax.tree.map(lambda x: x[:1], memory)
+    alone, _, _ = algorithm.act(params, first, obs[:1], KEY, False)
+    np.testing.assert_allclose(whole[:1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_are_over_leave_the_memory_alone(case):
+    env, algorithm, state = case
+    params = algorithm.params(state)
+    data, memory = rollout.episode(env, algorithm, params, algorithm.begin(params, KEY, (3, 1)), some_tasks(env), KEY)
+    t = jax.tree.map(lambda x: x[:, :, 0], data)
+    over = rollout._transition(t._replace(valid=jnp.zeros_like(t.valid)), False)
+    after = algorithm.observe(params, memory, over)
+    for a, b in zip(leaves(memory), leaves(after), strict=True):
+        np.testing.assert_array_equal(a, b)
+    empty = jax.tree.map(jnp.zeros_like, data)  # no valid step: adapting teaches nothing about the task
+    belief = algorithm.beliefs(params, memory)["mean"]
+    np.testing.assert_allclose(
+        algorithm.beliefs(params, algorithm.adapt(params, memory, empty, KEY))["mean"], belief, atol=1e-6
+    )
+
+
+def test_same_key_same_trial_and_exploration_differs(case):
+    env, algorithm, state = case
+    params = algorithm.params(state)
+    run = jax.jit(lambda key, explore: rollout.trial(env, algorithm, params, some_tasks(env), key, episodes=3, explore=explore)[0],
+                  static_argnums=1)  # fmt: skip
+    a, b = run(KEY, True), run(KEY, True)
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert any((x != y).any() for x, y in zip(leaves(a.action), leaves(run(KEY, False).action), strict=True))
+    assert a.obs.shape == (3, 3, 1, env.spec.horizon, env.spec.obs_size)
+
+
+def test_tasks_change_the_memory_only_through_experience(case):
+    """The first episode of a trial is the same whatever the task, as far as actions are concerned."""
+    env, algorithm, state = case
+    params = algorithm.params(state)
+    tasks = some_tasks(env)
+    run = jax.jit(lambda tasks: rollout.trial(env, algorithm, params, tasks, KEY, episodes=1)[0].action)
+    np.testing.assert_array_equal(run(tasks), run(tasks[::-1]))
