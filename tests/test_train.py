@@ -171,7 +171,7 @@ def test_minutes_end_a_run_which_goes_on_by_env_steps(tmp_path):
 
 
 def test_seeds_as_one_program(whole, tmp_path):
-    run = count(tmp_path / "run", seeds=[0, 7])
+    run = count(tmp_path / "run", seeds=[0, 7], vectorise=True)
     assert run.config["loop"]["vectorise"] and (run.path / runs.STATE).is_dir()
     assert run.seed_dirs == {0: run.path / "seed-0", 7: run.path / "seed-7"}
     for seed in run.seeds:
@@ -184,7 +184,7 @@ def test_seeds_as_one_program(whole, tmp_path):
 
 
 def test_seeds_one_after_another(whole, tmp_path):
-    run = count(tmp_path / "run", seeds=[0, 7], vectorise=False)
+    run = count(tmp_path / "run", seeds=[0, 7])  # the default on a CPU
     assert (run.path / "seed-7" / runs.STATE).is_dir() and not (run.path / runs.STATE).exists()
     assert told(run, 0) == told(whole) and np.array_equal(run.params(seed=0), whole.params())
 

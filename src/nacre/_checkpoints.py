@@ -87,7 +87,7 @@ class Writer:
         self._pending: list[concurrent.futures.Future] = []
         self.seconds = 0.0  # what the slowest save of those that replace older ones took
 
-    def save(self, folder: Path, label: int, tree: Any, record: dict[str, Any], keep: int | None = None) -> None:
+    def save(self, folder: Path, label: int, tree: Any, record: dict[str, Any], *, keep: int | None = None) -> None:
         """Save `tree` as folder/label, replacing one of the same label; returns when the arrays are copied. Afterwards
         only the `keep` newest of the folder stay (None: all)."""
         self.check()

@@ -51,6 +51,7 @@ class Given:
 
 
 def train(words: list[str]) -> int:
+    """nacre train; -> exit code."""
     if not words or words[0] in ("-h", "--help"):
         print(TRAIN_HELP.format(lists=lists()), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -77,6 +78,7 @@ def train(words: list[str]) -> int:
 
 
 def resume(words: list[str]) -> int:
+    """nacre train --resume; -> exit code."""
     with quiet_output() as out:
         path, rest = take_resume(words)
         from nacre import runs
@@ -111,6 +113,7 @@ def finish(run: Any, out: Any) -> None:
 
 
 def check_env(words: list[str]) -> int:
+    """nacre check-env; -> exit code."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: nacre check-env FAMILY [--env.any-parameter VALUE]...\n\n" + lists(), end="")
         return 0 if words else 2

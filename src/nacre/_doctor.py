@@ -57,6 +57,7 @@ def python() -> str:
 
 
 def imports() -> str:
+    """Everything that Nacre needs can be imported."""
     broken = []
     for name in NEEDED:
         try:
@@ -73,6 +74,7 @@ def imports() -> str:
 
 
 def devices() -> str:
+    """JAX compiles and runs something."""
     import jax
     import jax.numpy as jnp
 
@@ -109,6 +111,7 @@ def threads() -> str:
 
 
 def flags() -> str:
+    """Whether XLA runs as it was measured."""
     given = os.environ.get("XLA_FLAGS", "")
     if _platform.version("jax") not in _platform.TESTED:
         tried = ", ".join(sorted(_platform.TESTED))
@@ -120,6 +123,7 @@ def flags() -> str:
 
 
 def cache() -> str:
+    """Where compiled programs are kept."""
     path = _platform.cache_dir()
     trouble = _platform.cache_trouble(path)
     if trouble:
@@ -153,6 +157,7 @@ def opengl() -> str:
 
 
 def disk() -> str:
+    """Room for runs in the current directory."""
     import shutil
 
     free = shutil.disk_usage(".").free

@@ -220,6 +220,7 @@ class Loop:
         self.progress.update(min(record.env_steps), min(record.updates), total)
 
     def write(self, kind: str, i: int, metrics: dict[str, Any]) -> None:
+        """A line of metrics.jsonl of the i-th seed."""
         record = self.record
         self.records[i].write({
             "kind": kind, "env_steps": record.env_steps[i], "updates": record.updates[i],
@@ -228,6 +229,7 @@ class Loop:
         })  # fmt: skip
 
     def require_finite(self, metrics: dict[str, Any], seed: int, i: int) -> None:
+        """Raise RunError, naming metric, env step and seed, for a number that is not finite."""
         for name, value in metrics.items():
             if not np.all(np.isfinite(value)):
                 raise RunError(

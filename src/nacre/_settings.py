@@ -32,7 +32,7 @@ class LoopConfig:
     eval_episodes: int | None = None  # episodes of an evaluation trial; None: the family's published protocol
     eval_repetitions: int = 1  # evaluation trials per test task
     checkpoint_seconds: float = 60.0  # between checkpoints for --resume; longer where saving takes long
-    vectorise: bool | None = None  # train several seeds as one program; None: where the family is in JAX
+    vectorise: bool | None = None  # train several seeds as one program (families in JAX); None: on a GPU
     tensorboard: bool = True  # write TensorBoard events beside metrics.jsonl
 
     def __post_init__(self):
@@ -94,7 +94,7 @@ def make_plan(
         "loop": dataclasses.asdict(loop),
         "spec": dataclasses.asdict(env.spec),
     }
-    command = command_of(name, origin, preset, seeds, env_params or {}, values)
+    command = command_of(name, origin, preset=preset, seeds=seeds, env_params=env_params or {}, values=values)
     return Plan(algorithm, env, json.loads(json.dumps(config)), command)
 
 
@@ -191,8 +191,10 @@ def split_values(algorithm: str, values: dict[str, Any], known: dict[str, Any]) 
 
 
 def resolve_loop(loop: LoopConfig, spec: Any, seeds: tuple[int, ...]) -> LoopConfig:
-    """Every None of LoopConfig that stands for a number becomes one."""
-    together = spec.jittable if loop.vectorise is None else loop.vectorise
+    """Every None of LoopConfig that stands for a value becomes one."""
+    # Three seeds of sparse-point-robot on two cores: 261 gradient steps/s in all as one program, 270-295 one after another.
+    accelerator = spec.jittable and len(seeds) > 1 and jax.default_backend() != "cpu"
+    together = accelerator if loop.vectorise is None else loop.vectorise
     if together and not spec.jittable:
         raise UserError(f"vectorise: {spec.name} is stepped on the host; seeds train one after another there")
     return dataclasses.replace(
@@ -214,7 +216,9 @@ def check_minimum(algorithm: Any, name: str, env: Any, loop: LoopConfig) -> None
         )
 
 
-def command_of(algorithm, origin, preset, seeds, env_params, values) -> str:
+def command_of(
+    algorithm: str, origin: dict[str, Any], *, preset: str, seeds: tuple[int, ...], env_params: dict, values: dict
+) -> str:
     """The command line that repeats a run."""
     options = {"preset": preset, "seeds" if len(seeds) > 1 else "seed": seeds, **values}
     options |= {f"env.{name}": value for name, value in env_params.items()}

@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(words: list[str]) -> int:
+    """The command that the first word names; -> exit code."""
     if not words:
         print(USAGE, file=sys.stderr, end="")
         return 2

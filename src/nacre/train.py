@@ -30,10 +30,10 @@ def train(
     """Train and return the agent (of the first seed; `nacre.load` gives the others).
 
     algorithm: a registered name, or an object. family: a registered name, `gymnasium/<id>`, `file.py:name`, or an
-    Environment. preset: "fast" or "paper". seeds: train several; families in JAX as one program, others one after
-    another. env_steps, minutes: where to stop, per seed and in all (None: as the preset says). out: the run
-    directory, new or empty; None: a new one below ./runs. env_params: the family's parameters. values: any field of
-    the algorithm's Config or of LoopConfig.
+    Environment. preset: "fast" or "paper". seeds: train several, one after another or as one program (`vectorise`).
+    env_steps, minutes: where to stop, per seed and in all (None: as the preset says). out: the run directory, new or
+    empty; None: a new one below ./runs. env_params: the family's parameters. values: any field of the algorithm's
+    Config or of LoopConfig.
 
     hooks: functions of an `Evaluation` (what was just measured on the test tasks, and with which parameters) that
     return numbers by name; they join the evaluation's line in metrics.jsonl, TensorBoard and the report:

@@ -339,3 +339,19 @@ def test_window_clears_only_the_collecting_tasks():
     cleared = replay.clear_window(state.replay, jnp.array([1]))
     size = np.asarray(cleared.window_end - cleared.window)
     assert size[1] == 0 and (np.delete(size, 1) == 20).all()
+
+
+def test_spread_draws_are_each_from_the_posterior_and_together_even():
+    """One draw over many trials is N(0, 1); eight draws of one trial leave no gap wider than two eighths of the mass."""
+    pearl = make(draws="spread")
+    memory = pearl.begin(None, KEY, (4000, 1))
+    successive = []
+    for k in range(8):
+        z = pearl.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[:, 0]
+        assert float(jnp.abs(z.mean(axis=0)).max()) < 0.06 and float(jnp.abs(z.std(axis=0) - 1).max()) < 0.05
+        successive.append(z)
+    u = np.sort(np.asarray(jax.scipy.stats.norm.cdf(jnp.stack(successive))), axis=0)  # [8, trials, latent]
+    gaps = np.diff(np.concatenate([u, u[:1] + 1]), axis=0).max(axis=0)
+    random = np.sort(np.random.default_rng(0).uniform(size=u.shape), axis=0)
+    random_gaps = np.diff(np.concatenate([random, random[:1] + 1]), axis=0).max(axis=0)
+    assert gaps.max() < 0.3 < random_gaps.mean()

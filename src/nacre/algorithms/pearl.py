@@ -24,6 +24,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -79,6 +80,8 @@ class Config:
     latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
     factors: Literal["variance", "precision"] = "variance"  # precision: the encoder gives precisions and the prior is a
     # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
+    draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw from
+    # its posterior, together without gaps and repeats (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch", "mixed"] = "recent"  # buffer: all data of the task;
@@ -109,6 +112,12 @@ class Config:
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
+
+
+def sequence_steps(n: int) -> np.ndarray:
+    """Fractional parts of the square roots of the first n primes: badly approximable and independent."""
+    primes = [p for p in range(2, 20 + 8 * n) if all(p % q for q in range(2, p))]
+    return np.sqrt(primes[:n]).astype(np.float32) % 1.0
 
 
 # ------------------------------------------------------------------------------------------------------ networks
@@ -151,6 +160,7 @@ class Memory(eqx.Module):
     weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
     hidden: Array  # [N, width] of a gru encoder, width 0 otherwise
     episodes: Array  # [N] episodes seen in this trial
+    shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
 
 
 @dataclass(frozen=True)
@@ -232,10 +242,13 @@ class PEARL:
         n, latent = rows[0], self.config.latent_size
         hidden = jnp.zeros((n, self.config.encoder_hidden[-1] if self.config.encoder == "gru" else 0))
         zeros = jnp.zeros((n, latent))
-        return Memory(jnp.zeros((*rows, latent)), zeros, zeros, hidden, jnp.zeros(n, jnp.int32))
+        return Memory(jnp.zeros((*rows, latent)), zeros, zeros, hidden, jnp.zeros(n, jnp.int32), zeros[:, None])
 
     def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L10
-        return self.draw(self.blank(rows), key, jnp.zeros(rows[0], bool))
+        shift_key, draw_key = jax.random.split(key)
+        shift = jax.random.uniform(shift_key, (rows[0], 1, self.config.latent_size))
+        blank = dataclasses.replace(self.blank(rows), shift=shift)
+        return self.draw(blank, draw_key, jnp.zeros(rows[0], bool))
 
     def posterior(self, memory: Memory) -> tuple[Array, Array]:
         """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
@@ -249,8 +262,17 @@ class PEARL:
         prior_variance = 0.0 if self.config.latent == "deterministic" else 1.0
         mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
         std = jnp.sqrt(jnp.where(informed[:, None], variance, prior_variance))[:, None]
-        z = mean + std * jax.random.normal(key, memory.z.shape)
-        return dataclasses.replace(memory, z=z)
+        return dataclasses.replace(memory, z=mean + std * self.noise(memory, key))
+
+    def noise(self, memory: Memory, key: Array) -> Array:
+        """Standard normal numbers for z, [N, E, latent]. spread: the inverse normal CDF of u_k = shift + k sqrt(p) mod 1,
+        p a prime per dimension: a Kronecker sequence, uniform for each k, evenly spread over successive k."""
+        if self.config.draws == "random":
+            return jax.random.normal(key, memory.z.shape)
+        parallel, latent = memory.z.shape[1:]
+        k = memory.episodes[:, None, None] + jnp.arange(parallel)[:, None]
+        u = (memory.shift + k * jnp.asarray(sequence_steps(latent))) % 1.0
+        return jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
 
     def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
         x = jnp.concatenate([obs, memory.z], axis=-1)

@@ -1,0 +1,52 @@
+"""Keep the evidence of a run that is quoted somewhere: its curve, command, versions and final evaluation, as one small file.
+
+    python benchmarks/keep_result.py RUN [NAME]  ->  benchmarks/results/NAME.json
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def curve(folder: Path) -> list[dict]:
+    """One entry per evaluation: counters, seconds of training and evaluation, return per shot."""
+    out = []
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "evaluation":
+            shots = {k: v for k, v in record["metrics"].items() if k.startswith("return/shot_")}
+            returns = [round(shots[f"return/shot_{k}"], 3) for k in range(len(shots))]
+            keep = ("env_steps", "updates", "seconds", "evaluation_seconds")
+            out.append({**{k: record[k] for k in keep}, "shots": returns})
+    return out
+
+
+def evidence(run: Path) -> dict:
+    config = json.loads((run / "config.json").read_text())
+    versions = json.loads((run / "versions.json").read_text())
+    folders = sorted(run.glob("seed-*")) or [run]
+    result = run / "result.json"
+    return {
+        "command": re.sub(r" --out \S+", "", (run / "command.txt").read_text().strip()),
+        "algorithm": config["algorithm"], "env": config["env"], "preset": config["preset"], "seeds": config["seeds"],
+        "config": config["config"], "loop": config["loop"], "env_params": config["env_params"],
+        "versions": {k: v for k, v in versions.items() if k not in ("started", "system")},
+        "curves": {folder.name if len(folders) > 1 else f"seed-{config['seeds'][0]}": curve(folder) for folder in folders},
+        "result": json.loads(result.read_text()) if result.exists() else None,
+    }  # fmt: skip
+
+
+def main(run: str, name: str | None = None) -> None:
+    found = evidence(Path(run))
+    seeds = "-".join(map(str, found["seeds"]))
+    path = RESULTS / f"{name or '{algorithm}-{env}-{preset}-seed-'.format(**found) + seeds}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found, separators=(",", ":"), sort_keys=True) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
