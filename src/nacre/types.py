@@ -140,7 +140,14 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """A frozen dataclass that holds its Config and the EnvSpec; pure functions over pytrees."""
+    """A frozen dataclass that holds its Config and the EnvSpec; pure functions over pytrees.
+
+    A State has the counters `env_steps` and `updates`, int32 scalars. Metrics are finite scalars by name. Optional:
+    `observes = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps;
+    evaluations and the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run),
+    `minimum_env_steps(env)` (what the first collection takes), `beliefs(params, memory)` (named arrays for pictures),
+    `metrics_help` (name -> Metric).
+    """
 
     config: Any
     spec: EnvSpec
