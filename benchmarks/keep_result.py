@@ -1,6 +1,6 @@
 """Keep the evidence of a run that is quoted somewhere: its curve, command, versions and final evaluation, as one small file.
 
-    python benchmarks/keep_result.py RUN [NAME]  ->  benchmarks/results/NAME.json
+python benchmarks/keep_result.py RUN [NAME]  ->  benchmarks/results/NAME.json
 """
 
 import json

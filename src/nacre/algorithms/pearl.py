@@ -80,7 +80,9 @@ class Config:
     latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
     factors: Literal["variance", "precision"] = "variance"  # precision: the encoder gives precisions and the prior is a
     # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
-    draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw from
+    draws: Literal["random", "spread"] = (
+        "random"  # spread: successive z of a trial are quasi-random, each one a draw from
+    )
     # its posterior, together without gaps and repeats (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
