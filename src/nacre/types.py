@@ -7,7 +7,7 @@ Letters of axes, used in every shape comment:
   S seeds                                         d feature size
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -183,7 +183,6 @@ class Metric:
 
     unit: str
     meaning: str
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 def flat_rows(tree: Any) -> Any:
