@@ -33,7 +33,7 @@ def pearl_agent(env=ROBOT, spec=None, **changes):
     spec = env.spec if spec is None else spec
     algorithm = PEARL(Config(hidden=(16,), encoder_hidden=(16,), exploration_episodes=1, **changes), spec)
     nets = algorithm.networks(jax.random.key(1))
-    params = jax.tree.map(lambda w: w * 20, Params(nets.encoder, nets.policy))
+    params = jax.tree.map(lambda w: w * 20, Params(nets.encoder, nets.sac.policy))
     return Agent(algorithm, params, env, "pearl", spec.name)
 
 
@@ -412,7 +412,7 @@ def run_path(tmp_path_factory):
     writer = _checkpoints.Writer()
     for seed, at in ((4, 0), (5, 0), (5, 160)):
         nets = plan.algorithm.networks(jax.random.key(seed + at))
-        params = Params(nets.encoder, nets.policy)
+        params = Params(nets.encoder, nets.sac.policy)
         folder = run.seed_dir(seed) / runs.PARAMS
         folder.mkdir(parents=True, exist_ok=True)
         writer.save(folder, at, params, {"identity": run.identity, "updates": 0})
@@ -426,7 +426,9 @@ def test_load_gives_the_agent_that_was_saved(run_path):
     assert (agent.seed, agent.env_steps, agent.path, agent.preset) == (5, 160, run_path, "fast")
     assert agent.algorithm.config.hidden == (16,) and agent.env == SparsePointRobot()
     nets = agent.algorithm.networks(jax.random.key(165))
-    for found, saved in zip(jax.tree.leaves(agent.params), jax.tree.leaves((nets.encoder, nets.policy)), strict=True):
+    for found, saved in zip(
+        jax.tree.leaves(agent.params), jax.tree.leaves((nets.encoder, nets.sac.policy)), strict=True
+    ):
         np.testing.assert_array_equal(found, saved)
     before = nacre.load(run_path / "seed-5", checkpoint=0)
     assert before.env_steps == 0 and nacre.load(str(run_path)).seed == 4

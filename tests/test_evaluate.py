@@ -30,7 +30,7 @@ def pearl(env=ENV, **changes):
 def params_of(algorithm, seed=0):
     """Untrained networks, the policy's outputs far from their tiny initial size, so that z matters."""
     nets = algorithm.networks(jax.random.key(seed))
-    return Params(nets.encoder, jax.tree.map(lambda w: w * 30, nets.policy))
+    return Params(nets.encoder, jax.tree.map(lambda w: w * 30, nets.sac.policy))
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def test_posterior_ignores_the_order_of_the_context(options):
     nets = pearl.networks(KEY)
     x, valid = context()
     noise = jnp.zeros((2, 3))
-    forward = pearl.infer(nets.encoder, x, valid, noise)
-    backward = pearl.infer(nets.encoder, x[:, ::-1], valid, noise)
+    forward = pearl.belief.infer(nets.encoder, x, valid, noise)
+    backward = pearl.belief.infer(nets.encoder, x[:, ::-1], valid, noise)
     np.testing.assert_allclose(forward[1], backward[1], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(forward[2], backward[2], rtol=1e-4)
 
@@ -71,11 +71,11 @@ def test_evidence_piece_by_piece_equals_all_at_once_and_masked_rows_do_not_count
     pearl = make(**options)
     encoder = pearl.networks(KEY).encoder
     x, valid = context(m=6)
-    blank = pearl.blank((2, 1))
-    whole = pearl.posterior(pearl.see(encoder, blank, x, valid))
-    parts = pearl.see(encoder, pearl.see(encoder, blank, x[:, :2], valid[:, :2]), x[:, 2:], valid[:, 2:])
+    blank = pearl.belief.blank((2, 1))
+    whole = pearl.belief.posterior(pearl.belief.see(encoder, blank, x, valid))
+    parts = pearl.belief.see(encoder, pearl.belief.see(encoder, blank, x[:, :2], valid[:, :2]), x[:, 2:], valid[:, 2:])
     padded = jnp.concatenate([x, 100 * x], axis=1), jnp.concatenate([valid, ~valid], axis=1)
-    for other in (pearl.posterior(parts), pearl.posterior(pearl.see(encoder, blank, *padded))):
+    for other in (pearl.belief.posterior(parts), pearl.belief.posterior(pearl.belief.see(encoder, blank, *padded))):
         np.testing.assert_allclose(whole[0], other[0], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(whole[1], other[1], rtol=1e-4)
 
@@ -84,8 +84,8 @@ def test_recurrent_encoder_depends_on_the_order():
     pearl = make(encoder="gru")
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
-    a = pearl.infer(encoder, x, valid, jnp.zeros((2, 3)))[1]
-    b = pearl.infer(encoder, x[:, ::-1], valid, jnp.zeros((2, 3)))[1]
+    a = pearl.belief.infer(encoder, x, valid, jnp.zeros((2, 3)))[1]
+    b = pearl.belief.infer(encoder, x[:, ::-1], valid, jnp.zeros((2, 3)))[1]
     assert float(jnp.abs(a - b).max()) > 1e-7
 
 
@@ -93,7 +93,7 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     pearl = make(latent="deterministic")
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
-    z, mean, variance = pearl.infer(encoder, x, valid, jnp.ones((2, 3)))
+    z, mean, variance = pearl.belief.infer(encoder, x, valid, jnp.ones((2, 3)))
     np.testing.assert_allclose(mean, encoder.net(x).mean(axis=1), rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(z, mean)
     assert float(jnp.abs(variance).max()) == 0
@@ -102,7 +102,7 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
 
 def test_precision_factors_are_the_prior_where_nothing_is_known():
     pearl = make(factors="precision")
-    mean, variance = pearl.posterior(pearl.blank((1, 1)))
+    mean, variance = pearl.belief.posterior(pearl.belief.blank((1, 1)))
     assert float(jnp.abs(mean).max()) == 0 and float(jnp.abs(variance - 1).max()) == 0
 
 
@@ -115,9 +115,9 @@ def test_prior_z_until_exploration_is_over_then_the_posterior():
     data, beliefs = rollout.trial(ENV, pearl, params, tasks, KEY, episodes=3)
     assert data.obs.shape == (3, 2, 1, 20, 2)
     seen = jax.tree.map(lambda x: jnp.moveaxis(x[:2, :, 0], 0, 1), data)  # [N, 2 episodes, T]
-    memory = pearl.see(params.encoder, pearl.blank((2, 1)), *pearl.context_of(seen))
-    np.testing.assert_allclose(beliefs["mean"][2], pearl.posterior(memory)[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(beliefs["variance"][2], pearl.posterior(memory)[1], rtol=1e-4)
+    memory = pearl.belief.see(params.encoder, pearl.belief.blank((2, 1)), *pearl.context_of(seen))
+    np.testing.assert_allclose(beliefs["mean"][2], pearl.belief.posterior(memory)[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(beliefs["variance"][2], pearl.belief.posterior(memory)[1], rtol=1e-4)
     spread = np.abs(beliefs["z"][:2]).mean() / np.sqrt(np.asarray(beliefs["variance"][2])).mean()
     assert spread > 1.5  # 40 factors leave a narrow posterior, the prior's z are wide
     np.testing.assert_allclose(
@@ -140,7 +140,7 @@ def test_only_critic_loss_and_kl_reach_the_encoder():
 
     def through(loss):
         def of(encoder):
-            z, mean, variance = pearl.infer(encoder, *ctx, noises["z"])
+            z, mean, variance = pearl.belief.infer(encoder, *ctx, noises["z"])
             return loss(z, mean, variance)
 
         return norm(jax.grad(of)(nets.encoder))  # fmt: skip
@@ -148,11 +148,11 @@ def test_only_critic_loss_and_kl_reach_the_encoder():
     stopped = jax.lax.stop_gradient
 
     def policy(z, *_):
-        return sac.policy_loss(nets.policy, nets.critics, batch.obs, stopped(z), noises["action"], 1.0, 0, 0)[0]
+        return sac.policy_loss(nets.sac.policy, nets.sac.critics, batch.obs, stopped(z), noises["action"], 1.0, 0, 0)[0]
 
     assert through(policy) == 0.0
-    assert through(lambda z, *_: sac.value_loss(nets.value, batch.obs, stopped(z), jnp.zeros(24))[0]) == 0.0
-    assert through(lambda z, *_: sac.critic_loss(nets.critics, batch, z, jnp.zeros(24), False)[0]) > 0
+    assert through(lambda z, *_: sac.value_loss(nets.sac.value, batch.obs, stopped(z), jnp.zeros(24))[0]) == 0.0
+    assert through(lambda z, *_: sac.critic_loss(nets.sac.critics, batch, z, jnp.zeros(24), False)[0]) > 0
 
 
 @pytest.mark.parametrize(("kl", "moves"), [(0.0, False), (0.1, True)])
@@ -161,12 +161,12 @@ def test_encoder_stands_still_without_critic_gradient_and_kl(kl, moves):
     pearl = make(kl_weight=kl)
     state = filled(pearl)
     nets = state.nets
-    blind = tuple(eqx.tree_at(lambda q: q.weights[0], q, q.weights[0].at[4:].set(0.0)) for q in nets.critics)
-    nets = dataclasses.replace(nets, critics=blind)
+    blind = tuple(eqx.tree_at(lambda q: q.weights[0], q, q.weights[0].at[4:].set(0.0)) for q in nets.sac.critics)
+    nets = eqx.tree_at(lambda n: n.sac.critics, nets, blind)
     new, _, _ = update_once(pearl, state, nets)
     change = norm(jax.tree.map(lambda a, b: a - b, new.encoder, nets.encoder))
     assert (change > 0) == moves
-    assert norm(jax.tree.map(lambda a, b: a - b, new.policy, nets.policy)) > 0
+    assert norm(jax.tree.map(lambda a, b: a - b, new.sac.policy, nets.sac.policy)) > 0
 
 
 def test_no_bottleneck_is_no_kl():
@@ -183,9 +183,9 @@ def test_target_follows_by_tau_each_step(critic):
     pearl = make(critic=critic, target_rate=0.25)
     state = filled(pearl)
     new, _, _ = update_once(pearl, state)
-    online = new.value if critic == "value" else new.critics
-    expected = jax.tree.map(lambda t, o: 0.75 * t + 0.25 * o, state.nets.target, online)
-    for a, b in zip(jax.tree.leaves(new.target), jax.tree.leaves(expected), strict=True):
+    online = new.sac.value if critic == "value" else new.sac.critics
+    expected = jax.tree.map(lambda t, o: 0.75 * t + 0.25 * o, state.nets.sac.target, online)
+    for a, b in zip(jax.tree.leaves(new.sac.target), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
@@ -193,12 +193,14 @@ def test_terminal_cuts_the_bootstrap_and_reward_scale_acts_on_the_learners_rewar
     pearl = make(reward_scale=7.0, discount=0.5)
     state = filled(pearl)
     batch, ctx, noises = batch_of(pearl, state)
-    z = pearl.infer(state.nets.encoder, *ctx, noises["z"])[0]
+    z = pearl.belief.infer(state.nets.encoder, *ctx, noises["z"])[0]
     ended = dataclasses.replace(batch, terminal=jnp.ones(24))
-    np.testing.assert_allclose(pearl.bellman_target(state.nets, ended, z, noises), 7.0 * batch.train_reward, rtol=1e-6)
-    following = state.nets.target(batch.next_obs, z)[:, 0]
+    np.testing.assert_allclose(
+        pearl.learner.bellman_target(state.nets.sac, ended, z, None), 7.0 * batch.train_reward, rtol=1e-6
+    )
+    following = state.nets.sac.target(batch.next_obs, z)[:, 0]
     expected = 7.0 * batch.train_reward + 0.5 * following
-    np.testing.assert_allclose(pearl.bellman_target(state.nets, batch, z, noises), expected, rtol=1e-5)
+    np.testing.assert_allclose(pearl.learner.bellman_target(state.nets.sac, batch, z, None), expected, rtol=1e-5)
     assert float(jnp.abs(batch.train_reward - batch.reward).min()) > 0  # dense against sparse
 
 
@@ -208,18 +210,18 @@ def test_learned_temperature_pushes_entropy_to_its_target(target, sign):
     state = filled(pearl)
     new, _, metrics = update_once(pearl, state)
     assert float(metrics["policy/temperature"]) == pytest.approx(0.5)
-    assert sign * (float(new.log_alpha) - np.log(0.5)) > 1e-5
+    assert sign * (float(new.sac.log_alpha) - np.log(0.5)) > 1e-5
 
 
 def test_discrete_soft_value_is_the_exact_expectation():
     pearl = make(GridNavi(), critic="twin")
     nets = pearl.networks(KEY)
     obs, z = jax.random.normal(KEY, (6, 2)), jax.random.normal(jax.random.key(1), (2, 3))
-    value, _ = sac.soft_value(nets.policy, nets.critics, obs, z, None, 0.7)
+    value, _ = sac.soft_value(nets.sac.policy, nets.sac.critics, obs, z, None, 0.7)
     rows = jnp.repeat(z, 3, axis=0)
     x = jnp.concatenate([obs, rows], axis=-1)
-    p = jax.nn.softmax(nets.policy(x))
-    q = jnp.minimum(nets.critics[0](x), nets.critics[1](x))
+    p = jax.nn.softmax(nets.sac.policy(x))
+    q = jnp.minimum(nets.sac.critics[0](x), nets.sac.critics[1](x))
     np.testing.assert_allclose(value, (p * (q - 0.7 * jnp.log(p))).sum(axis=-1), rtol=1e-4)
 
 
@@ -266,7 +268,7 @@ def test_phases_and_counters():
 OPTIONS = [
     {"critic": "twin", "learn_temperature": True}, {"latent": "deterministic"}, {"encoder": "gru"},
     {"encoder": "gru", "latent": "deterministic"}, {"context_source": "buffer"}, {"context_source": "rl_batch"},
-    {"context_next_obs": True}, {"factors": "precision"}, {"context_batch_min": 2},
+    {"context_next_obs": True}, {"factors": "precision"},
 ]  # fmt: skip
 
 
@@ -324,7 +326,7 @@ def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
 
 
 @pytest.mark.parametrize("bad", [
-    {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3}, {"context_batch_min": 99},
+    {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3},
     {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0},
 ])  # fmt: skip
 def test_bad_values_are_refused_by_name(bad):
@@ -348,7 +350,9 @@ def test_spread_draws_are_each_from_the_posterior_and_together_even():
     memory = pearl.begin(None, KEY, (4000, 1))
     successive = []
     for k in range(8):
-        z = pearl.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[:, 0]
+        z = pearl.belief.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[
+            :, 0
+        ]
         assert float(jnp.abs(z.mean(axis=0)).max()) < 0.06 and float(jnp.abs(z.std(axis=0) - 1).max()) < 0.05
         successive.append(z)
     u = np.sort(np.asarray(jax.scipy.stats.norm.cdf(jnp.stack(successive))), axis=0)  # [8, trials, latent]

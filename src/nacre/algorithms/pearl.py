@@ -24,7 +24,6 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
@@ -43,9 +42,8 @@ from nacre.types import (
     take_tasks,
     task_count,
 )  # fmt: skip
-from nacre.updates import sac
-
-PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
+from nacre.updates import latent, sac
+from nacre.updates.latent import Memory
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,6 @@ class Config:
     meta_batch: int = 16  # tasks per gradient step, drawn with replacement
     batch_size: int = 256  # RL transitions per task
     context_batch: int = 100  # context transitions per task
-    context_batch_min: int = 0  # > 0: context sizes are drawn log-uniformly from here to context_batch (ours)
     initial_steps: int = 2000  # env steps per training task before the first gradient step
     initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode (ours)
     initial_updates: int = 0  # gradient steps on the initial data beyond those of an iteration (ours)
@@ -80,14 +77,12 @@ class Config:
     latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
     factors: Literal["variance", "precision"] = "variance"  # precision: the encoder gives precisions and the prior is a
     # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
-    draws: Literal["random", "spread"] = (
-        "random"  # spread: successive z of a trial are quasi-random, each one a draw from
-    )
-    # its posterior, together without gaps and repeats (ours)
+    draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw
+    # from its posterior, together without gaps and repeats (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
-    context_source: Literal["recent", "buffer", "rl_batch", "mixed"] = "recent"  # buffer: all data of the task;
-    # rl_batch: the critic's batch; mixed: half of the tasks recent, half buffer in gradient steps (ours)
+    context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
+    # critic's batch
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
     temperature: float = 1.0  # alpha, or where it starts
@@ -97,7 +92,7 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
-        require_not_negative(self, "initial_updates posterior_steps extra_steps exploration_episodes kl_weight context_batch_min "
+        require_not_negative(self, "initial_updates posterior_steps extra_steps exploration_episodes kl_weight "
                              "policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
         require_layers(self, "hidden encoder_hidden")
@@ -106,20 +101,10 @@ class Config:
                 f"updates_per_slice ({self.updates_per_slice}) must divide updates_per_iteration "
                 f"({self.updates_per_iteration})"
             )
-        if self.context_batch_min > self.context_batch:
-            raise ValueError(
-                f"context_batch_min ({self.context_batch_min}) exceeds context_batch ({self.context_batch})"
-            )
         if self.encoder == "gru" and self.context_source == "rl_batch":
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
-
-
-def sequence_steps(n: int) -> np.ndarray:
-    """Fractional parts of the square roots of the first n primes: badly approximable and independent."""
-    primes = [p for p in range(2, 20 + 8 * n) if all(p % q for q in range(2, p))]
-    return np.sqrt(primes[:n]).astype(np.float32) % 1.0
 
 
 # ------------------------------------------------------------------------------------------------------ networks
@@ -129,11 +114,7 @@ class Networks(eqx.Module):
     """All that gradients train, and the targets that follow."""
 
     encoder: nn.ContextEncoder
-    critics: tuple[nn.MLP, nn.MLP]
-    value: nn.MLP | None
-    target: Any  # of `value`, or of both critics
-    policy: sac.Policy
-    log_alpha: Array
+    sac: sac.Networks
 
 
 class Params(eqx.Module):
@@ -154,17 +135,6 @@ class State(eqx.Module):
     updates: Array  # gradient steps
 
 
-class Memory(eqx.Module):
-    """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
-
-    z: Array  # [N, E, latent]
-    precision: Array  # [N, latent]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
-    weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
-    hidden: Array  # [N, width] of a gru encoder, width 0 otherwise
-    episodes: Array  # [N] episodes seen in this trial
-    shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
-
-
 @dataclass(frozen=True)
 class PEARL:
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
@@ -173,17 +143,10 @@ class PEARL:
     spec: EnvSpec
     observes = False  # nothing changes within an episode
     metrics_help = {  # noqa: RUF012  read only
-        "loss/critic": Metric("reward^2", "squared Bellman error, both critics"),
-        "loss/value": Metric("reward^2", "squared error of V"),
-        "loss/policy": Metric("reward", "E[alpha log pi - min Q] with regularisers"),
+        **sac.METRICS,
         "kl/posterior": Metric("nats", "KL(q(z|c) || r(z)), mean over tasks"),
         "posterior/mean_abs": Metric("", "mean |mu| of q(z|c)"),
         "posterior/variance": Metric("", "mean variance of q(z|c)"),
-        "q/mean": Metric("reward", "mean Q1 on the RL batch (scaled reward)"),
-        "q/target": Metric("reward", "mean Bellman target"),
-        "v/mean": Metric("reward", "mean V on the RL batch, or soft value"),
-        "policy/entropy": Metric("nats", "-E[log pi]"),
-        "policy/temperature": Metric("", "alpha"),
         "collect/return_prior": Metric("reward", "mean return of episodes collected with prior z"),
         "collect/return_posterior": Metric("reward", "mean return of episodes collected with posterior z"),
     }
@@ -191,32 +154,35 @@ class PEARL:
     # -------------------------------------------------------------------------------------------------- set-up
 
     @property
-    def factor_size(self) -> int:
-        return self.config.latent_size * (2 if self.config.latent == "gaussian" else 1)
+    def belief(self) -> latent.Belief:
+        c = self.config
+        width = c.encoder_hidden[-1] if c.encoder == "gru" else 0
+        return latent.Belief(c.latent_size, c.latent, c.factors, c.draws, width)
 
     def networks(self, key: Array) -> Networks:  # L1
         """Fresh networks, initialised as in the official code."""
         c, obs, act = self.config, self.spec.obs_size, self.spec.action.size
-        enc_key, q1_key, q2_key, v_key, pi_key = jax.random.split(key, 5)
+        enc_key, *keys = jax.random.split(key, 5)
         context = obs + act + 1 + (obs if c.context_next_obs else 0)
-        encoder = nn.ContextEncoder(context, c.encoder_hidden, self.factor_size, c.encoder == "gru", key=enc_key)
-        q_sizes = (
-            (obs + c.latent_size, *c.hidden, act) if self.spec.discrete else (obs + act + c.latent_size, *c.hidden, 1)
-        )
-        critics = tuple(nn.MLP(q_sizes, key=k) for k in (q1_key, q2_key))
-        value = nn.MLP((obs + c.latent_size, *c.hidden, 1), key=v_key) if c.critic == "value" else None
-        policy_class = nn.CategoricalPolicy if self.spec.discrete else nn.GaussianPolicy
-        policy = policy_class(obs + c.latent_size, c.hidden, act, key=pi_key)
-        target = jax.tree.map(jnp.copy, critics if value is None else value)
-        return Networks(encoder, critics, value, target, policy, jnp.asarray(math.log(c.temperature), jnp.float32))
+        encoder = nn.ContextEncoder(context, c.encoder_hidden, self.belief.factor_size, c.encoder == "gru", key=enc_key)
+        return Networks(encoder, sac.networks(keys, self.spec, c.latent_size, c.hidden, c.critic, c.temperature))
+
+    @property
+    def learner(self) -> sac.Learner:
+        c, size = self.config, self.spec.action.size
+        target_entropy = c.target_entropy
+        if target_entropy is None:
+            target_entropy = 0.3 * math.log(size) if self.spec.discrete else -float(size)
+        return sac.Learner(c.discount, c.target_rate, c.reward_scale, c.policy_mean_weight, c.policy_std_weight,
+                           c.learn_temperature, target_entropy)  # fmt: skip
 
     @property
     def _adam(self):
         return optax.adam(self.config.learning_rate)
 
     def optimisers(self, nets: Networks) -> dict[str, Any]:
-        names = ("encoder", "critics", "policy", "log_alpha") + (() if nets.value is None else ("value",))
-        return {name: self._adam.init(getattr(nets, name)) for name in names}
+        names = ("critics", "policy", "log_alpha") + (() if nets.sac.value is None else ("value",))
+        return {"encoder": self._adam.init(nets.encoder), **{k: self._adam.init(getattr(nets.sac, k)) for k in names}}
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
@@ -235,46 +201,12 @@ class PEARL:
         return task_count(env.train_tasks) * self.episodes(self.config.initial_steps) * self.spec.horizon
 
     def params(self, state: State) -> Params:
-        return Params(state.nets.encoder, state.nets.policy)
+        return Params(state.nets.encoder, state.nets.sac.policy)
 
     # ----------------------------------------------------------------------------------------- memory, acting
 
-    def blank(self, rows: tuple[int, int]) -> Memory:
-        """Nothing seen, z = 0."""
-        n, latent = rows[0], self.config.latent_size
-        hidden = jnp.zeros((n, self.config.encoder_hidden[-1] if self.config.encoder == "gru" else 0))
-        zeros = jnp.zeros((n, latent))
-        return Memory(jnp.zeros((*rows, latent)), zeros, zeros, hidden, jnp.zeros(n, jnp.int32), zeros[:, None])
-
     def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L10
-        shift_key, draw_key = jax.random.split(key)
-        shift = jax.random.uniform(shift_key, (rows[0], 1, self.config.latent_size))
-        blank = dataclasses.replace(self.blank(rows), shift=shift)
-        return self.draw(blank, draw_key, jnp.zeros(rows[0], bool))
-
-    def posterior(self, memory: Memory) -> tuple[Array, Array]:
-        """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
-        prior = self.config.latent == "gaussian" and self.config.factors == "precision"
-        mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
-        return mean, jnp.zeros_like(variance) if self.config.latent == "deterministic" else variance
-
-    def draw(self, memory: Memory, key: Array, informed: Array) -> Memory:
-        """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
-        mean, variance = self.posterior(memory)
-        prior_variance = 0.0 if self.config.latent == "deterministic" else 1.0
-        mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
-        std = jnp.sqrt(jnp.where(informed[:, None], variance, prior_variance))[:, None]
-        return dataclasses.replace(memory, z=mean + std * self.noise(memory, key))
-
-    def noise(self, memory: Memory, key: Array) -> Array:
-        """Standard normal numbers for z, [N, E, latent]. spread: the inverse normal CDF of u_k = shift + k sqrt(p) mod 1,
-        p a prime per dimension: a Kronecker sequence, uniform for each k, evenly spread over successive k."""
-        if self.config.draws == "random":
-            return jax.random.normal(key, memory.z.shape)
-        parallel, latent = memory.z.shape[1:]
-        k = memory.episodes[:, None, None] + jnp.arange(parallel)[:, None]
-        u = (memory.shift + k * jnp.asarray(sequence_steps(latent))) % 1.0
-        return jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
+        return self.belief.begin(key, rows)
 
     def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
         x = jnp.concatenate([obs, memory.z], axis=-1)
@@ -290,13 +222,13 @@ class PEARL:
 
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L10
         """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
-        memory = self.see(params.encoder, memory, *self.context_of(episodes))
+        memory = self.belief.see(params.encoder, memory, *self.context_of(episodes))
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
-        return self.draw(memory, key, memory.episodes >= self.config.exploration_episodes)
+        return self.belief.draw(memory, key, memory.episodes >= self.config.exploration_episodes)
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """Named arrays for pictures: the posterior and the z acted with."""
-        mean, variance = self.posterior(memory)
+        mean, variance = self.belief.posterior(memory)
         return {"mean": mean, "variance": variance, "z": memory.z}
 
     # --------------------------------------------------------------------------------------- inference of z
@@ -313,47 +245,14 @@ class PEARL:
         parts = [batch.obs, batch.action, batch.reward[..., None]]
         return jnp.concatenate(parts + [batch.next_obs] * self.config.context_next_obs, axis=-1)
 
-    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array) -> Memory:
-        """Update q(z|c) with context x [N, M, d] where valid [N, M] (section 4.1: a product of Gaussian factors)."""
-        keep = valid[..., None]
-        rows = x.reshape(-1, x.shape[-1])
-        factors = encoder.net(rows).reshape(*x.shape[:2], -1)
-        hidden = memory.hidden
-        if encoder.core is not None:
-            _, hidden = encoder.core(jax.nn.relu(factors), hidden, valid)
-            factors, keep = encoder.head(hidden)[:, None], valid.any(axis=1)[:, None, None]
-        if self.config.latent == "deterministic":  # the mean of the embeddings
-            precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
-            weighted = (factors * keep).sum(axis=1)
-        else:
-            mean, raw = jnp.split(factors, 2, axis=-1)
-            if self.config.factors == "precision":
-                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
-                precision, weighted = each.sum(axis=1), (each * mean).sum(axis=1)
-            else:
-                variance = jnp.where(keep, jax.nn.softplus(raw), jnp.inf)  # an infinite variance is no evidence
-                precision, weighted = distributions.product_of_gaussians(mean, variance, axis=1)
-        if encoder.core is not None:  # the last output speaks for the whole sequence: replace, do not add
-            new = keep[:, 0]
-            precision = jnp.where(new, precision, memory.precision)
-            weighted = jnp.where(new, weighted, memory.weighted)
-        else:
-            precision, weighted = memory.precision + precision, memory.weighted + weighted
-        return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
-
-    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, noise: Array) -> tuple[Array, Array, Array]:
-        """Context -> reparameterised z, mean, variance of q(z|c), [N, latent] each. Differentiable in the encoder."""
-        mean, variance = self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid))
-        return mean + jnp.sqrt(variance) * noise, mean, variance
-
     # ------------------------------------------------------------------------------------------------- update
 
     def encoder_critic_loss(self, trained, nets: Networks, batch: Batch, context, noises) -> tuple[Array, dict]:
         """L8: L_Q + beta KL as a function of (encoder, critics). The target is a constant, z inside it too."""
         encoder, critics = trained
         c = self.config
-        z, mean, variance = self.infer(encoder, *context, noises["z"])
-        target = jax.lax.stop_gradient(self.bellman_target(nets, batch, z, noises))
+        z, mean, variance = self.belief.infer(encoder, *context, noises["z"])
+        target = jax.lax.stop_gradient(self.learner.bellman_target(nets.sac, batch, z, noises["next_action"]))
         critic, q1 = sac.critic_loss(critics, batch, z, target, self.spec.discrete)
         gaussian = c.latent == "gaussian"
         kl = distributions.kl_to_standard_normal(mean, variance).sum() if gaussian else jnp.zeros(())
@@ -361,21 +260,9 @@ class PEARL:
         aux = {"z": z, "mean": mean, "variance": variance, "kl": kl, "critic": critic, "q": q1, "target": target}
         return loss, aux
 
-    def bellman_target(self, nets: Networks, batch: Batch, z: Array, noises) -> Array:
-        """y = reward_scale r + (1 - terminal) gamma V'(s', z); V' is the target network, or the soft value of the
-        target critics. Time limits bootstrap."""
-        c = self.config
-        if nets.value is not None:
-            following = nets.target(batch.next_obs, z)[:, 0]
-        else:
-            alpha = jnp.exp(nets.log_alpha)
-            following, _ = sac.soft_value(nets.policy, nets.target, batch.next_obs, z, noises["next_action"], alpha)
-        return c.reward_scale * batch.train_reward + (1.0 - batch.terminal) * c.discount * following
-
     def update(self, nets: Networks, optimisers: dict, batch: Batch, context, noises) -> tuple[Networks, dict, dict]:
         """One gradient step (L8, L9) in the official order. batch: [N * M] rows, sorted by task; context: features
         [N, C, d] and valid [N, C]; noises: standard normals z [N, latent], action [N * M, A], next_action (twin)."""
-        c = self.config
         opt = dict(optimisers)
 
         def step(name, grads, params):
@@ -383,40 +270,17 @@ class PEARL:
             return optax.apply_updates(params, change)
 
         both = eqx.filter_value_and_grad(self.encoder_critic_loss, has_aux=True)
-        (_, aux), (g_encoder, g_critics) = both((nets.encoder, nets.critics), nets, batch, context, noises)
-        encoder, critics = step("encoder", g_encoder, nets.encoder), step("critics", g_critics, nets.critics)
+        (_, aux), (g_encoder, g_critics) = both((nets.encoder, nets.sac.critics), nets, batch, context, noises)
+        encoder, critics = step("encoder", g_encoder, nets.encoder), step("critics", g_critics, nets.sac.critics)
 
         z = jax.lax.stop_gradient(aux["z"])  # only L_Q and the KL train the encoder
-        alpha = jax.lax.stop_gradient(jnp.exp(nets.log_alpha))
-        policy_grad = eqx.filter_value_and_grad(sac.policy_loss, has_aux=True)
-        (pi_loss, pi), g_policy = policy_grad(nets.policy, critics, batch.obs, z, noises["action"], alpha,
-                                              c.policy_mean_weight, c.policy_std_weight)  # fmt: skip
-        v_loss, v, value, target = jnp.zeros(()), pi["value"], nets.value, critics
-        if value is not None:
-            v_grad = eqx.filter_value_and_grad(sac.value_loss, has_aux=True)
-            (v_loss, v), g_value = v_grad(value, batch.obs, z, jax.lax.stop_gradient(pi["value"]))
-            value = target = step("value", g_value, value)
-        target = sac.follow(nets.target, target, c.target_rate)
-        policy = step("policy", g_policy, nets.policy)
-        log_alpha = nets.log_alpha
-        if c.learn_temperature:
-            g_alpha = jax.grad(sac.temperature_loss)(log_alpha, pi["log_prob"], self.target_entropy)
-            log_alpha = step("log_alpha", g_alpha, log_alpha)
-        metrics = {
-            "loss/critic": aux["critic"], "loss/value": v_loss, "loss/policy": pi_loss,
-            "kl/posterior": aux["kl"] / aux["mean"].shape[0],
-            "posterior/mean_abs": jnp.abs(aux["mean"]).mean(), "posterior/variance": aux["variance"].mean(),
-            "q/mean": aux["q"].mean(), "q/target": aux["target"].mean(), "v/mean": v.mean(),
-            "policy/entropy": -pi["log_prob"].mean(), "policy/temperature": alpha,
+        rest, metrics = self.learner.improve(nets.sac, critics, batch, z, noises["action"], step)
+        metrics |= {
+            "loss/critic": aux["critic"], "q/mean": aux["q"].mean(), "q/target": aux["target"].mean(),
+            "kl/posterior": aux["kl"] / aux["mean"].shape[0], "posterior/mean_abs": jnp.abs(aux["mean"]).mean(),
+            "posterior/variance": aux["variance"].mean(),
         }  # fmt: skip
-        return Networks(encoder, critics, value, target, policy, log_alpha), opt, metrics
-
-    @property
-    def target_entropy(self) -> float:
-        if self.config.target_entropy is not None:
-            return self.config.target_entropy
-        size = self.spec.action.size
-        return 0.3 * math.log(size) if self.spec.discrete else -float(size)
+        return Networks(encoder, rest), opt, metrics
 
     def sample(self, store: Replay, key: Array) -> tuple[Batch, tuple[Array, Array], dict[str, Array]]:  # L7
         """A meta-batch: RL batch (flat rows), context with its mask, and the noise of one gradient step."""
@@ -437,22 +301,15 @@ class PEARL:
                 noises["next_action"] = jax.random.normal(next_key, noise_shape)
         return batch, context, noises
 
-    def context(self, store: Replay, key: Array, tasks: Array, *, learning: bool = True) -> tuple[Array, Array]:
+    def context(self, store: Replay, key: Array, tasks: Array) -> tuple[Array, Array]:
         """Context for q(z|c) of tasks [N] from the replay: features [N, C, d] and which of them count [N, C]."""
         c = self.config
-        ctx_key, size_key = jax.random.split(key)
-        recent = c.context_source == "recent" or (c.context_source == "mixed" and not learning)
-        if c.context_source == "mixed" and learning:
-            recent = jnp.arange(tasks.shape[0]) % 2 == 0
+        recent = c.context_source == "recent"
         if c.encoder == "gru":
-            seen, valid = replay.sample_sequence(store, ctx_key, tasks, c.context_batch, recent=recent)
+            seen, valid = replay.sample_sequence(store, key, tasks, c.context_batch, recent=recent)
         else:
-            seen = replay.sample(store, ctx_key, tasks, c.context_batch, recent=recent)
+            seen = replay.sample(store, key, tasks, c.context_batch, recent=recent)
             valid = jnp.ones((tasks.shape[0], c.context_batch), bool)
-        if c.context_batch_min and learning:
-            ratio = c.context_batch / c.context_batch_min
-            size = c.context_batch_min * ratio ** jax.random.uniform(size_key, (tasks.shape[0], 1))
-            valid = valid & (jnp.arange(valid.shape[1]) < jnp.round(size))
         return self.features(seen), valid
 
     # --------------------------------------------------------------------------------------------- the schedule
@@ -542,9 +399,9 @@ def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, t
     """z of the episodes marked in `use` [N, E] from the posterior, each given its own draw of recent context."""
     n, e = use.shape
     ctx_key, z_key = jax.random.split(key)
-    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e), learning=False)
+    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
     noise = jax.random.normal(z_key, (n * e, algorithm.config.latent_size))
-    z, _, _ = algorithm.infer(params.encoder, x, valid, noise)
+    z, _, _ = algorithm.belief.infer(params.encoder, x, valid, noise)
     return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))
 
 

@@ -1,0 +1,120 @@
+"""A belief over a task's latent variable z: the memory of agents that infer their task from a set of transitions.
+
+PEARL, section 4.1 (arXiv:1903.08254): q(z|c) is a product of independent Gaussian factors, one per transition of the context,
+so evidence adds up in natural parameters and needs no stored context. Also here: the point estimate of the paper's ablation
+(the mean of the embeddings) and a recurrent encoder that reads the context in order.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nacre import distributions, nn
+
+PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
+
+
+class Memory(eqx.Module):
+    """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
+
+    z: Array  # [N, E, latent]
+    precision: Array  # [N, latent]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
+    weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
+    hidden: Array  # [N, width] of a recurrent encoder, width 0 otherwise
+    episodes: Array  # [N] episodes seen in this trial
+    shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
+
+
+def sequence_steps(n: int) -> np.ndarray:
+    """Fractional parts of the square roots of the first n primes: badly approximable and independent."""
+    primes = [p for p in range(2, 20 + 8 * n) if all(p % q for q in range(2, p))]
+    return np.sqrt(primes[:n]).astype(np.float32) % 1.0
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How a Memory is read, extended and sampled."""
+
+    size: int  # dimensions of z
+    latent: Literal["gaussian", "deterministic"] = "gaussian"
+    factors: Literal["variance", "precision"] = "variance"  # what the encoder gives; precision: r(z) is a factor, too
+    draws: Literal["random", "spread"] = "random"
+    recurrent_width: int = 0  # of a recurrent encoder's state
+
+    @property
+    def factor_size(self) -> int:
+        """Numbers that the encoder gives per factor."""
+        return self.size * (1 if self.latent == "deterministic" else 2)
+
+    def blank(self, rows: tuple[int, int]) -> Memory:
+        """Nothing seen, z = 0."""
+        zeros, hidden = jnp.zeros((rows[0], self.size)), jnp.zeros((rows[0], self.recurrent_width))
+        episodes = jnp.zeros(rows[0], jnp.int32)
+        return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, zeros[:, None])
+
+    def begin(self, key: Array, rows: tuple[int, int]) -> Memory:
+        """Nothing seen, z from the prior."""
+        shift_key, draw_key = jax.random.split(key)
+        shift = jax.random.uniform(shift_key, (rows[0], 1, self.size))
+        return self.draw(dataclasses.replace(self.blank(rows), shift=shift), draw_key, jnp.zeros(rows[0], bool))
+
+    def posterior(self, memory: Memory) -> tuple[Array, Array]:
+        """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
+        prior = self.latent == "gaussian" and self.factors == "precision"
+        mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
+        return mean, jnp.zeros_like(variance) if self.latent == "deterministic" else variance
+
+    def draw(self, memory: Memory, key: Array, informed: Array) -> Memory:
+        """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
+        mean, variance = self.posterior(memory)
+        prior_variance = 0.0 if self.latent == "deterministic" else 1.0
+        mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
+        std = jnp.sqrt(jnp.where(informed[:, None], variance, prior_variance))[:, None]
+        return dataclasses.replace(memory, z=mean + std * self.noise(memory, key))
+
+    def noise(self, memory: Memory, key: Array) -> Array:
+        """Standard normal numbers for z, [N, E, latent]. spread: the inverse normal CDF of u_k = shift + k sqrt(p) mod 1,
+        p a prime per dimension: a Kronecker sequence, uniform for each k, evenly spread over successive k."""
+        if self.draws == "random":
+            return jax.random.normal(key, memory.z.shape)
+        k = memory.episodes[:, None, None] + jnp.arange(memory.z.shape[1])[:, None]
+        u = (memory.shift + k * jnp.asarray(sequence_steps(self.size))) % 1.0
+        return jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
+
+    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array) -> Memory:
+        """Update q(z|c) with context x [N, M, d] where valid [N, M]."""
+        keep = valid[..., None]
+        factors = encoder.net(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], -1)
+        hidden = memory.hidden
+        if encoder.core is not None:
+            _, hidden = encoder.core(jax.nn.relu(factors), hidden, valid)
+            factors, keep = encoder.head(hidden)[:, None], valid.any(axis=1)[:, None, None]
+        if self.latent == "deterministic":  # the mean of the embeddings
+            precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
+            weighted = (factors * keep).sum(axis=1)
+        else:
+            mean, raw = jnp.split(factors, 2, axis=-1)
+            if self.factors == "precision":
+                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
+                precision, weighted = each.sum(axis=1), (each * mean).sum(axis=1)
+            else:
+                variance = jnp.where(keep, jax.nn.softplus(raw), jnp.inf)  # an infinite variance is no evidence
+                precision, weighted = distributions.product_of_gaussians(mean, variance, axis=1)
+        if encoder.core is not None:  # the last output speaks for the whole sequence: replace, do not add
+            new = keep[:, 0]
+            precision = jnp.where(new, precision, memory.precision)
+            weighted = jnp.where(new, weighted, memory.weighted)
+        else:
+            precision, weighted = memory.precision + precision, memory.weighted + weighted
+        return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
+
+    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, noise: Array) -> tuple[Array, Array, Array]:
+        """Context -> reparameterised z, mean, variance of q(z|c), [N, latent] each. Differentiable in the encoder."""
+        mean, variance = self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid))
+        return mean + jnp.sqrt(variance) * noise, mean, variance
