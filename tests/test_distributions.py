@@ -57,8 +57,3 @@ def test_kl_to_standard_normal():
     assert float(d.kl_to_standard_normal(jnp.zeros(4), jnp.ones(4))) == 0.0
     # 0.5 (1 + 0.25 - 1 - log 0.25) = 0.818147
     assert float(d.kl_to_standard_normal(jnp.array([1.0]), jnp.array([0.25]))) == pytest.approx(0.8181472, abs=1e-6)
-
-
-def test_categorical_entropy():
-    assert float(d.categorical_entropy(jnp.zeros(5))) == pytest.approx(np.log(5), rel=1e-6)
-    assert float(d.categorical_entropy(jnp.array([100.0, 0.0]))) == pytest.approx(0.0, abs=1e-6)

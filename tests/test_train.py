@@ -114,6 +114,8 @@ def test_evaluations_and_params(whole):
     assert returns.shape == (1, 3, 3)
     assert lines[-1]["metrics"]["return/shot_2"] == pytest.approx(returns[0, :, 2].mean(), rel=1e-6)
     assert lines[-1]["metrics"]["evaluation/env_steps"] == 3 * 3 * 5
+    again = nacre.evaluate(whole.path, repetitions=1)  # a curve's points are what `nacre evaluate` gives
+    assert again.shots == pytest.approx(returns.mean(axis=(0, 1)).tolist(), rel=1e-6)
     assert not np.array_equal(whole.params(0), whole.params())
     with pytest.raises(UserError, match=r"has no checkpoint 7.* It has 0, 60, 120, 180, 200"):
         whole.params(7)
@@ -471,9 +473,7 @@ def test_loop_config_has_no_name_in_common_with_algorithms():
 def test_keys_of_different_purposes_differ():
     import jax
 
-    keys = [
-        jax.random.key_data(_loop.fold(jax.random.key(0), name)).tolist() for name in ("init", "slices", "evaluation")
-    ]
+    keys = [jax.random.key_data(_loop.fold(jax.random.key(0), name)).tolist() for name in ("init", "slices", "collect")]
     assert len({tuple(key) for key in keys}) == 3
 
 

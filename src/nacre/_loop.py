@@ -273,13 +273,13 @@ class Loop:
 
     def measure(self, i: int) -> tuple[Any, evaluate.Shots, dict[str, float]]:
         """Parameters of one seed, its meta-test and numbers of it."""
-        state, key, config = self.state, self.key, self.config
+        state, config = self.state, self.config
         if self.together:
-            state, key = jax.tree.map(lambda x: x[i], (state, key))
+            state = jax.tree.map(lambda x: x[i], state)
         params = jax.tree.map(jnp.copy, self.algorithm.params(state))
         self.require_finite(_checkpoints.to_host(params), self.seeds[i], i)
         shots = evaluate.meta_test(
-            self.env, self.algorithm, params, self.env.test_tasks, fold(key, "evaluation"),
+            self.env, self.algorithm, params, self.env.test_tasks, evaluate.evaluation_key(),
             episodes=config.eval_episodes, repetitions=config.eval_repetitions,
         )  # fmt: skip
         mean = shots.returns.mean(axis=(0, 1))

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nacre import _platform
 from nacre._errors import UserError
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
@@ -97,6 +98,7 @@ def load(run: str | Path, checkpoint: int | None = None, seed: int | None = None
     family: the Environment, where the run was trained on a Python object. Raises UserError (a ValueError) for what is
     not there or is damaged.
     """
+    _platform.prepare()
     return agent_of(open_run(run, family), checkpoint, seed)
 
 

@@ -1,6 +1,5 @@
-"""Distributions as plain functions: tanh-Normal, Categorical, diagonal Gaussians and their product."""
+"""Distributions as plain functions: tanh-Normal, diagonal Gaussians and their product."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -43,9 +42,3 @@ def from_natural(precision: Array, weighted_mean: Array) -> tuple[Array, Array]:
 def kl_to_standard_normal(mean: Array, variance: Array) -> Array:
     """KL(N(mean, variance) || N(0, 1)) in nats, summed over the last axis."""
     return 0.5 * (mean**2 + variance - 1.0 - jnp.log(variance)).sum(axis=-1)
-
-
-def categorical_entropy(logits: Array) -> Array:
-    """Entropy in nats, [..., n] -> [...]."""
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    return -(jnp.exp(log_p) * log_p).sum(axis=-1)

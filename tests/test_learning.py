@@ -1,0 +1,73 @@
+"""Short real trainings through the public loop, with thresholds that a broken agent cannot pass.
+
+HiddenSign is the probe: every task looks the same, and the better action of one task is the worse one of the other. What a
+policy without inference earns is at most 0 on average; what an agent that infers the sign earns is 1 per env step.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nacre
+from nacre.types import Box, Discrete, EnvSpec, Step
+
+HORIZON = 5
+
+
+@dataclass(frozen=True)
+class HiddenSign:
+    """Reward: the task (+1 or -1) times the action. The observation is always 0."""
+
+    discrete: bool = False  # two actions, -1 and +1, instead of a number
+
+    @property
+    def spec(self) -> EnvSpec:
+        action = Discrete(2) if self.discrete else Box((-1.0,), (1.0,))
+        return EnvSpec(
+            name="hidden-sign", obs_size=1, action=action, horizon=HORIZON, jittable=True, trial_episodes=3,
+            exploration_episodes=1, obs_names=("nothing",), task_names=("sign",), reward_note="sign * action",
+        )  # fmt: skip
+
+    train_is_test = True
+    train_tasks = test_tasks = np.array([[-1.0], [1.0]] * 4, np.float32)
+
+    def sample_tasks(self, key, n):
+        return jax.random.rademacher(key, (n, 1), dtype=jnp.float32)
+
+    def reset(self, key, tasks):
+        return jnp.asarray(tasks), jnp.zeros((tasks.shape[0], 1))
+
+    def step(self, state, action, active):
+        move = 2.0 * action - 1.0 if self.discrete else action[:, 0]
+        reward = state[:, 0] * move
+        done = jnp.zeros(reward.shape, bool)
+        return state, Step(jnp.zeros((reward.shape[0], 1)), reward, reward, done, {})
+
+
+PROBE = dict(
+    latent_size=2, hidden=(32, 32), encoder_hidden=(32, 32), learning_rate=3e-3, discount=0.5, meta_batch=8, batch_size=16,
+    context_batch=16, initial_steps=20, tasks_per_iteration=8, prior_steps=10, extra_steps=10, updates_per_iteration=50,
+    updates_per_slice=50, exploration_episodes=1, env_steps=2_000, eval_every=2_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_only_an_agent_that_infers_its_task_earns_anything(tmp_path, discrete):
+    agent = nacre.train("pearl", HiddenSign(discrete), seed=0, out=tmp_path / "run", progress=False, **PROBE)
+    result = nacre.evaluate(agent, repetitions=10)
+    _, second, third = (shot / HORIZON for shot in result.shots)
+    assert second > 0.8 and third > 0.8
+    assert abs(result.references["no_adaptation"][2]) / HORIZON < 0.4
+
+
+def test_sparse_point_robot_learns_to_find_goals(tmp_path):
+    """A tenth of the main job: chance and a standing robot earn 0.0, no adaptation well under what is asked here."""
+    short = dict(env_steps=130_000, eval_every=200_000)
+    agent = nacre.train("pearl", "sparse-point-robot", seed=0, out=tmp_path / "run", progress=False, **short)
+    result = nacre.evaluate(agent)
+    late = float(np.mean(result.shots[10:]))
+    assert late > 1.5
+    assert late > 2 * float(np.mean(result.references["no_adaptation"]))
