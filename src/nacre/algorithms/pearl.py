@@ -56,9 +56,6 @@ class Config:
     learning_rate: float = 3e-4  # Adam, all networks
     discount: float = 0.99  # gamma
     target_rate: float = 0.005  # tau, each gradient step
-    average_rate: float = (
-        1.0  # < 1: tested and kept is an average of encoder and policy that follows at this rate (ours)
-    )
     reward_scale: float = 5.0  # multiplies the reward in the Bellman target only; 1 / temperature
     kl_weight: float = 0.1  # beta, on the KL summed over the meta-batch and latent dimensions
     policy_mean_weight: float = 1e-3  # regulariser mean(mu^2) of the actor
@@ -97,7 +94,7 @@ class Config:
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
         require_not_negative(self, "initial_updates posterior_steps extra_steps exploration_episodes kl_weight "
                              "policy_mean_weight policy_std_weight")  # fmt: skip
-        require_fraction(self, "discount target_rate average_rate")
+        require_fraction(self, "discount target_rate")
         require_layers(self, "hidden encoder_hidden")
         if self.updates_per_iteration % self.updates_per_slice:
             raise ValueError(
@@ -131,7 +128,6 @@ class State(eqx.Module):
     """All that training changes."""
 
     nets: Networks
-    average: Params | None  # of average_rate; None: the networks themselves
     optimisers: dict[str, Any]  # Adam states of encoder, critics, value, policy, log_alpha
     replay: Replay
     env_steps: Array  # counters, int32
@@ -191,8 +187,7 @@ class PEARL:
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
-        average = jax.tree.map(jnp.copy, self.trained(nets)) if self.config.average_rate < 1 else None
-        return State(nets, average, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
+        return State(nets, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
         """The same state with room for the experience of a longer run."""
@@ -205,11 +200,8 @@ class PEARL:
         """What the collection before the first gradient step takes."""
         return task_count(env.train_tasks) * self.episodes(self.config.initial_steps) * self.spec.horizon
 
-    def trained(self, nets: Networks) -> Params:
-        return Params(nets.encoder, nets.sac.policy)
-
     def params(self, state: State) -> Params:
-        return self.trained(state.nets) if state.average is None else state.average
+        return Params(state.nets.encoder, state.nets.sac.policy)
 
     # ----------------------------------------------------------------------------------------- memory, acting
 
@@ -385,7 +377,7 @@ class PEARL:
         """E episodes on each of `tasks`, into the replay. use [N, E]: act with z ~ q(z|recent context); else z ~ r(z).
         scripted: hold one random action per episode instead."""
         start_key, z_key, run_key = jax.random.split(key, 3)
-        params = self.trained(state.nets)
+        params = self.params(state)
         actor, memory = self, self.begin(params, start_key, (tasks.shape[0], episodes))
         if use is not None:
             memory = _informed(self, params, memory, state.replay, tasks, z_key, use)
@@ -418,15 +410,11 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
     """updates_per_slice gradient steps in one dispatch; the replay is read, not carried."""
 
     def one(carry, k):
-        nets, average, optimisers = carry
         batch, context, noises = algorithm.sample(state.replay, jax.random.fold_in(key, k))
-        nets, optimisers, metrics = algorithm.update(nets, optimisers, batch, context, noises)
-        if average is not None:
-            average = sac.follow(average, algorithm.trained(nets), algorithm.config.average_rate)
-        return (nets, average, optimisers), metrics
+        nets, optimisers, metrics = algorithm.update(*carry, batch, context, noises)
+        return (nets, optimisers), metrics
 
     steps = algorithm.config.updates_per_slice
-    carry = (state.nets, state.average, state.optimisers)
-    (nets, average, optimisers), metrics = jax.lax.scan(one, carry, jnp.arange(steps))
-    state = dataclasses.replace(state, nets=nets, average=average, optimisers=optimisers, updates=state.updates + steps)
+    (nets, optimisers), metrics = jax.lax.scan(one, (state.nets, state.optimisers), jnp.arange(steps))
+    state = dataclasses.replace(state, nets=nets, optimisers=optimisers, updates=state.updates + steps)
     return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

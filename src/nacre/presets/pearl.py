@@ -29,9 +29,9 @@ _SMALL = dict(hidden=(64, 64), encoder_hidden=(64, 64), learning_rate=1e-3)  # o
 
 FAST = {
     "cheetah-vel": dict(
-        hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=6e-4, batch_size=64, context_batch=100,
+        hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=8e-4, batch_size=32, context_batch=64,
         critic="twin", initial_steps=400, tasks_per_iteration=10, prior_steps=200, extra_steps=400, lead_prior=False,
-        updates_per_iteration=1000, env_steps=400_000,
+        updates_per_iteration=1500, env_steps=400_000,
     ),
     "cheetah-dir": dict(
         hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=6e-4, meta_batch=4, batch_size=256,
@@ -46,7 +46,7 @@ FAST = {
     "sparse-point-robot": dict(
         **_SMALL,
         batch_size=32,
-        context_batch=256,
+        context_batch=128,
         context_source="buffer",
         factors="precision",
         draws="spread",
@@ -61,7 +61,7 @@ FAST = {
         extra_steps=0,
         updates_per_iteration=500,
         exploration_episodes=5,
-        env_steps=700_000,
+        env_steps=1_000_000,
     ),
     "grid-navi": dict(
         **_SMALL, batch_size=32, context_batch=60, reward_scale=10.0, discount=0.95, initial_steps=150,
