@@ -3,9 +3,9 @@
 python benchmarks/keep_result.py RUN [NAME]  ->  benchmarks/results/NAME.json
 """
 
+import argparse
 import json
 import re
-import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,14 +39,20 @@ def evidence(run: Path) -> dict:
     }  # fmt: skip
 
 
-def main(run: str, name: str | None = None) -> None:
-    found = evidence(Path(run))
-    seeds = "-".join(map(str, found["seeds"]))
-    path = RESULTS / f"{name or '{algorithm}-{env}-{preset}-seed-'.format(**found) + seeds}.json"
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run directory of nacre train")
+    parser.add_argument("name", nargs="?", help="of the file; algorithm, family, preset and seeds by default")
+    args = parser.parse_args()
+    if not (args.run / "config.json").exists():
+        parser.error(f"{args.run} is not a run directory: it has no config.json")
+    found = evidence(args.run)
+    default = "{algorithm}-{env}-{preset}-seed-".format(**found) + "-".join(map(str, found["seeds"]))
+    path = RESULTS / f"{args.name or default}.json"
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, separators=(",", ":"), sort_keys=True) + "\n")
     print(path)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
