@@ -309,14 +309,14 @@ def test_the_command_of_a_python_run_can_be_typed(tmp_path):
     from nacre import _cli_train
     from nacre._settings import make_plan
 
-    values = {"hidden": (8, 9), "bottleneck": False, "env_steps": 90_000, "target_entropy": None}
+    values = {"hidden": (8, 9), "bottleneck": False, "env_steps": 190_000, "target_entropy": None}
     params = {"train_on_sparse": True, "n_test": 7}
     plan = make_plan("pearl", "sparse-point-robot", seeds=(1, 2), env_params=params, values=values)
     words = shlex.split(plan.command)
     assert words[:4] == ["nacre", "train", "pearl", "sparse-point-robot"]
     given = _cli_train.parse("pearl", "sparse-point-robot", words[4:], "fast")
     assert given.options.seeds == (1, 2) and given.env_params == {"train_on_sparse": True, "n_test": 7}
-    assert given.values == {"hidden": (8, 9), "bottleneck": False, "env_steps": 90_000}
+    assert given.values == {"hidden": (8, 9), "bottleneck": False, "env_steps": 190_000}
 
 
 def test_module_runs_as_a_script():

@@ -114,7 +114,7 @@ def test_evaluations_and_params(whole):
     assert returns.shape == (1, 3, 3)
     assert lines[-1]["metrics"]["return/shot_2"] == pytest.approx(returns[0, :, 2].mean(), rel=1e-6)
     assert lines[-1]["metrics"]["evaluation/env_steps"] == 3 * 3 * 5
-    again = nacre.evaluate(whole.path, repetitions=1)  # a curve's points are what `nacre evaluate` gives
+    again = nacre.evaluate(whole, repetitions=1)  # a curve's points are what `nacre evaluate` gives
     assert again.shots == pytest.approx(returns.mean(axis=(0, 1)).tolist(), rel=1e-6)
     assert not np.array_equal(whole.params(0), whole.params())
     with pytest.raises(UserError, match=r"has no checkpoint 7.* It has 0, 60, 120, 180, 200"):
@@ -446,10 +446,15 @@ def test_unknown_algorithms(tmp_path):
         train(COUNTING, "gymnasium/CartPole-v1", out=tmp_path / "run", vectorise=True, seeds=[0, 1])
 
 
+@dataclass(frozen=True)
+class OwnFamily(PointRobot):
+    """Not a registered one."""
+
+
 def test_an_algorithm_and_a_family_as_objects(tmp_path):
     from counting import Config, Counting
 
-    family = dataclasses.replace(NanLater(4, 3, 5))
+    family = OwnFamily(4, 3, 5)
     algorithm = Counting(Config(scale=0.0), family.spec)
     train(algorithm, family, out=tmp_path / "run", env_steps=20, progress=False)
     run = runs.open_run(tmp_path / "run", family)
