@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from nacre.agent import Agent
-from nacre.algorithms.pearl import PEARL, Config
+from nacre.algorithms.pearl import PEARL, Config, Params
 from nacre.types import Box, EnvSpec
 
 
@@ -21,7 +21,7 @@ def microseconds(obs_size: int, hidden: tuple[int, ...], encoder: tuple[int, ...
     spec = EnvSpec("timing", obs_size, Box((-1.0,) * 6, (1.0,) * 6), horizon=200, jittable=False)
     algorithm = PEARL(Config(hidden=hidden, encoder_hidden=encoder), spec)
     nets = algorithm.networks(jax.random.key(0))
-    policy = Agent(algorithm, algorithm.params(type("State", (), {"nets": nets})), None, "pearl", "timing").start()
+    policy = Agent(algorithm, Params(nets.encoder, nets.sac.policy), None, "pearl", "timing").start()
     obs = np.zeros(obs_size, np.float32)
     acts, observes, ends = [], [], []
     for _ in range(steps):

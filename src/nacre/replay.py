@@ -159,13 +159,15 @@ def _gather(r: Replay, tasks: Array, numbers: Array) -> Batch:
     return unpack(r, r.store[physical * r.block + numbers % r.block])
 
 
-def _range(r: Replay, tasks: Array, recent: Array | bool) -> tuple[Array, Array]:
-    """First number and one past the last of what counts, [N] each; recent may be one bool per task."""
-    low = jnp.where(recent, jnp.maximum(r.oldest[tasks], r.window[tasks]), r.oldest[tasks])
-    return low, jnp.maximum(jnp.where(recent, r.window_end[tasks], r.total[tasks]), low)
+def _range(r: Replay, tasks: Array, recent: bool) -> tuple[Array, Array]:
+    """First number and one past the last of what counts, [N] each."""
+    if not recent:
+        return r.oldest[tasks], r.total[tasks]
+    low = jnp.maximum(r.oldest[tasks], r.window[tasks])
+    return low, jnp.maximum(r.window_end[tasks], low)
 
 
-def sample(r: Replay, key: Array, tasks: Array, n: int, *, recent: Array | bool = False) -> Batch:
+def sample(r: Replay, key: Array, tasks: Array, n: int, *, recent: bool = False) -> Batch:
     """n transitions per task [N], uniform with replacement, from all that is kept or from the recent window -> [N, n]."""
     low, high = _range(r, tasks, recent)
     u = jax.random.uniform(key, (tasks.shape[0], n))
@@ -174,7 +176,7 @@ def sample(r: Replay, key: Array, tasks: Array, n: int, *, recent: Array | bool 
     return _gather(r, tasks, low[:, None] + offset)
 
 
-def sample_sequence(r: Replay, key: Array, tasks: Array, n: int, *, recent: Array | bool = True) -> tuple[Batch, Array]:
+def sample_sequence(r: Replay, key: Array, tasks: Array, n: int, *, recent: bool = True) -> tuple[Batch, Array]:
     """n consecutive transitions per task in order of arrival, from a random start -> Batch [N, n], valid [N, n]."""
     low, high = _range(r, tasks, recent)
     room = jnp.maximum(high - low - n, 0) + 1
