@@ -59,11 +59,10 @@ def test_posterior_ignores_the_order_of_the_context(options):
     pearl = make(**options)
     nets = pearl.networks(KEY)
     x, valid = context()
-    noise = jnp.zeros((2, 3))
-    forward = pearl.belief.infer(nets.encoder, x, valid, noise)
-    backward = pearl.belief.infer(nets.encoder, x[:, ::-1], valid, noise)
-    np.testing.assert_allclose(forward[1], backward[1], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(forward[2], backward[2], rtol=1e-4)
+    forward = pearl.belief.infer(nets.encoder, x, valid)
+    backward = pearl.belief.infer(nets.encoder, x[:, ::-1], valid)
+    np.testing.assert_allclose(forward[0], backward[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(forward[1], backward[1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}, {"encoder": "gru"}])
@@ -80,12 +79,33 @@ def test_evidence_piece_by_piece_equals_all_at_once_and_masked_rows_do_not_count
         np.testing.assert_allclose(whole[1], other[1], rtol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}])
+def test_a_context_that_counts_twice_is_the_same_as_the_context_twice(options):
+    pearl = make(**options)
+    encoder = pearl.networks(KEY).encoder
+    x, valid = context()
+    twice = pearl.belief.infer(encoder, jnp.concatenate([x, x], axis=1), jnp.concatenate([valid, valid], axis=1))
+    weighted = pearl.belief.infer(encoder, x, valid, jnp.full(2, 2.0))
+    for a, b in zip(twice, weighted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_context_reach_draws_weights_up_to_it():
+    pearl = make(context_reach=40)
+    state = filled(pearl)
+    weights = np.stack([pearl.sample(state.replay, jax.random.key(k))[1][2] for k in range(50)])
+    size = weights * pearl.config.context_batch
+    assert 1 <= size.min() < 5 and 36 < size.max() <= 40
+    new, _, _ = update_once(pearl, state)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(new))
+
+
 def test_recurrent_encoder_depends_on_the_order():
     pearl = make(encoder="gru")
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
-    a = pearl.belief.infer(encoder, x, valid, jnp.zeros((2, 3)))[1]
-    b = pearl.belief.infer(encoder, x[:, ::-1], valid, jnp.zeros((2, 3)))[1]
+    a = pearl.belief.infer(encoder, x, valid)[0]
+    b = pearl.belief.infer(encoder, x[:, ::-1], valid)[0]
     assert float(jnp.abs(a - b).max()) > 1e-7
 
 
@@ -93,11 +113,10 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     pearl = make(latent="deterministic")
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
-    z, mean, variance = pearl.belief.infer(encoder, x, valid, jnp.ones((2, 3)))
+    mean, variance = pearl.belief.infer(encoder, x, valid)
     np.testing.assert_allclose(mean, encoder.net(x).mean(axis=1), rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(z, mean)
     assert float(jnp.abs(variance).max()) == 0
-    assert float(jnp.abs(pearl.begin(None, KEY, (2, 4)).z).max()) == 0
+    assert float(jnp.abs(pearl.belief.begin(KEY, (2, 4)).z).max()) == 0
 
 
 def test_precision_factors_are_the_prior_where_nothing_is_known():
@@ -140,8 +159,8 @@ def test_only_critic_loss_and_kl_reach_the_encoder():
 
     def through(loss):
         def of(encoder):
-            z, mean, variance = pearl.belief.infer(encoder, *ctx, noises["z"])
-            return loss(z, mean, variance)
+            mean, variance = pearl.belief.infer(encoder, *ctx)
+            return loss(mean + jnp.sqrt(variance) * noises["z"], mean, variance)
 
         return norm(jax.grad(of)(nets.encoder))  # fmt: skip
 
@@ -192,8 +211,8 @@ def test_target_follows_by_tau_each_step(critic):
 def test_terminal_cuts_the_bootstrap_and_reward_scale_acts_on_the_learners_reward():
     pearl = make(reward_scale=7.0, discount=0.5)
     state = filled(pearl)
-    batch, ctx, noises = batch_of(pearl, state)
-    z = pearl.belief.infer(state.nets.encoder, *ctx, noises["z"])[0]
+    batch, ctx, _ = batch_of(pearl, state)
+    z = pearl.belief.infer(state.nets.encoder, *ctx)[0]
     ended = dataclasses.replace(batch, terminal=jnp.ones(24))
     np.testing.assert_allclose(
         pearl.learner.bellman_target(state.nets.sac, ended, z, None), 7.0 * batch.train_reward, rtol=1e-6
@@ -268,6 +287,7 @@ def test_phases_and_counters():
 OPTIONS = [
     {"critic": "twin", "learn_temperature": True}, {"latent": "deterministic"}, {"encoder": "gru"},
     {"encoder": "gru", "latent": "deterministic"}, {"context_source": "buffer"}, {"context_source": "rl_batch"},
+    {"context_source": "rl_batch", "context_reach": 40, "prior": "tasks"}, {"latent": "deterministic", "prior": "tasks"},
     {"context_next_obs": True}, {"factors": "precision"},
 ]  # fmt: skip
 
@@ -327,7 +347,8 @@ def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
 
 @pytest.mark.parametrize("bad", [
     {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3},
-    {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0},
+    {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0}, {"encoder": "gru", "context_reach": 100},
+    {"context_reach": -1},
 ])  # fmt: skip
 def test_bad_values_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -346,13 +367,11 @@ def test_window_clears_only_the_collecting_tasks():
 
 def test_spread_draws_are_each_from_the_posterior_and_together_even():
     """One draw over many trials is N(0, 1); eight draws of one trial leave no gap wider than two eighths of the mass."""
-    pearl = make(draws="spread")
-    memory = pearl.begin(None, KEY, (4000, 1))
+    belief = make(draws="spread").belief
+    memory = belief.begin(KEY, (4000, 1))
     successive = []
     for k in range(8):
-        z = pearl.belief.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[
-            :, 0
-        ]
+        z = belief.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[:, 0]
         assert float(jnp.abs(z.mean(axis=0)).max()) < 0.06 and float(jnp.abs(z.std(axis=0) - 1).max()) < 0.05
         successive.append(z)
     u = np.sort(np.asarray(jax.scipy.stats.norm.cdf(jnp.stack(successive))), axis=0)  # [8, trials, latent]
@@ -360,3 +379,20 @@ def test_spread_draws_are_each_from_the_posterior_and_together_even():
     random = np.sort(np.random.default_rng(0).uniform(size=u.shape), axis=0)
     random_gaps = np.diff(np.concatenate([random, random[:1] + 1]), axis=0).max(axis=0)
     assert gaps.max() < 0.3 < random_gaps.mean()
+
+
+def test_prior_of_tasks_is_their_posteriors_together_and_yields_to_what_is_known():
+    pearl = make(prior="tasks", factors="precision", context_source="buffer")
+    state, _ = pearl.iterate(filled(pearl), ENV, KEY, "train")
+    mean, variance = np.random.default_rng(0).normal(3.0, 0.5, (6, 3)), np.full((6, 3), 0.01)
+    mean[:3] -= 6.0  # half of the tasks on either side
+    belief, quantiles = pearl.belief, pearl.belief.quantiles_of(jnp.asarray(mean), jnp.asarray(variance))
+    memory = belief.begin(KEY, (4000, 1), quantiles)
+    assert 0.45 < float((memory.z > 0).mean()) < 0.55 and float((jnp.abs(memory.z) > 1.0).mean()) > 0.98
+    known = dataclasses.replace(memory, precision=memory.precision + 1e4, weighted=memory.weighted + 2e4)
+    z = belief.draw(known, KEY, jnp.ones(4000, bool), quantiles).z
+    assert abs(float(z.mean()) - 2.0) < 1e-2 and 0.009 < float(z.std()) < 0.011
+    # after a gradient step: of the networks as they are now, in what acts, and not what training starts with
+    assert state.prior.shape == quantiles.shape and np.isfinite(state.prior).all()
+    assert (np.diff(state.prior, axis=0) >= 0).all() and float(jnp.abs(state.prior - filled(pearl).prior).max()) > 1e-4
+    assert pearl.params(state).prior is state.prior

@@ -79,10 +79,14 @@ class Config:
     # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
     draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw
     # from its posterior, together without gaps and repeats (ours)
+    prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
+    # training tasks together, per dimension; the KL term does not make them N(0, I) (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
     # critic's batch
+    context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
+    # contexts grow in a trial (ours); 0: as many as it has
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
     temperature: float = 1.0  # alpha, or where it starts
@@ -92,7 +96,7 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
-        require_not_negative(self, "initial_updates posterior_steps extra_steps exploration_episodes kl_weight "
+        require_not_negative(self, "context_reach initial_updates posterior_steps extra_steps exploration_episodes kl_weight "
                              "policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
         require_layers(self, "hidden encoder_hidden")
@@ -104,6 +108,10 @@ class Config:
         if self.encoder == "gru" and self.context_source == "rl_batch":
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
+            )
+        if self.encoder == "gru" and self.context_reach:
+            raise ValueError(
+                "a gru encoder does not sum up evidence, so it cannot count more: leave context_reach at 0"
             )
 
 
@@ -122,12 +130,14 @@ class Params(eqx.Module):
 
     encoder: nn.ContextEncoder
     policy: sac.Policy
+    prior: Array | None  # quantiles of the z that uninformed episodes act with; None: N(0, I)
 
 
 class State(eqx.Module):
     """All that training changes."""
 
     nets: Networks
+    prior: Array | None  # quantiles of the training tasks' posteriors, see Config.prior
     optimisers: dict[str, Any]  # Adam states of encoder, critics, value, policy, log_alpha
     replay: Replay
     env_steps: Array  # counters, int32
@@ -187,7 +197,9 @@ class PEARL:
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
-        return State(nets, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
+        tasks = jnp.zeros((1, self.config.latent_size))
+        prior = self.belief.quantiles_of(tasks, tasks + 1.0) if self.config.prior == "tasks" else None
+        return State(nets, prior, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
         """The same state with room for the experience of a longer run."""
@@ -201,12 +213,12 @@ class PEARL:
         return task_count(env.train_tasks) * self.episodes(self.config.initial_steps) * self.spec.horizon
 
     def params(self, state: State) -> Params:
-        return Params(state.nets.encoder, state.nets.sac.policy)
+        return Params(state.nets.encoder, state.nets.sac.policy, state.prior)
 
     # ----------------------------------------------------------------------------------------- memory, acting
 
     def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L10
-        return self.belief.begin(key, rows)
+        return self.belief.begin(key, rows, params.prior)
 
     def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
         x = jnp.concatenate([obs, memory.z], axis=-1)
@@ -224,7 +236,7 @@ class PEARL:
         """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
         memory = self.belief.see(params.encoder, memory, *self.context_of(episodes))
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
-        return self.belief.draw(memory, key, memory.episodes >= self.config.exploration_episodes)
+        return self.belief.draw(memory, key, memory.episodes >= self.config.exploration_episodes, params.prior)
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """Named arrays for pictures: the posterior and the z acted with."""
@@ -251,7 +263,8 @@ class PEARL:
         """L8: L_Q + beta KL as a function of (encoder, critics). The target is a constant, z inside it too."""
         encoder, critics = trained
         c = self.config
-        z, mean, variance = self.belief.infer(encoder, *context, noises["z"])
+        mean, variance = self.belief.infer(encoder, *context)
+        z = mean + jnp.sqrt(variance) * noises["z"]
         target = jax.lax.stop_gradient(self.learner.bellman_target(nets.sac, batch, z, noises["next_action"]))
         critic, q1 = sac.critic_loss(critics, batch, z, target, self.spec.discrete)
         gaussian = c.latent == "gaussian"
@@ -261,8 +274,9 @@ class PEARL:
         return loss, aux
 
     def update(self, nets: Networks, optimisers: dict, batch: Batch, context, noises) -> tuple[Networks, dict, dict]:
-        """One gradient step (L8, L9) in the official order. batch: [N * M] rows, sorted by task; context: features
-        [N, C, d] and valid [N, C]; noises: standard normals z [N, latent], action [N * M, A], next_action (twin)."""
+        """One gradient step (L8, L9) in the official order. batch: [N * M] rows, sorted by task; context:
+        features [N, C, d], valid [N, C] and, with context_reach, a weight [N]; noises: standard normals z [N, latent],
+        action [N * M, A], next_action (twin)."""
         opt = dict(optimisers)
 
         def step(name, grads, params):
@@ -282,7 +296,7 @@ class PEARL:
         }  # fmt: skip
         return Networks(encoder, rest), opt, metrics
 
-    def sample(self, store: Replay, key: Array) -> tuple[Batch, tuple[Array, Array], dict[str, Array]]:  # L7
+    def sample(self, store: Replay, key: Array) -> tuple[Batch, tuple[Array, ...], dict[str, Array]]:  # L7
         """A meta-batch: RL batch (flat rows), context with its mask, and the noise of one gradient step."""
         c, spec = self.config, self.spec
         task_key, rl_key, ctx_key, z_key, a_key, next_key = jax.random.split(key, 6)
@@ -292,6 +306,10 @@ class PEARL:
             context = (self.features(batch), jnp.ones(batch.reward.shape, bool))
         else:
             context = self.context(store, ctx_key, tasks)
+        if c.context_reach:
+            key = jax.random.fold_in(ctx_key, 1)
+            reach = jax.random.uniform(key, (c.meta_batch,), minval=1.0, maxval=c.context_reach)
+            context = (*context, reach / context[1].shape[1])
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         noise_shape = (c.meta_batch * c.batch_size, spec.action.size)
         noises = {"z": jax.random.normal(z_key, (c.meta_batch, c.latent_size)), "action": None, "next_action": None}
@@ -400,8 +418,8 @@ def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, t
     n, e = use.shape
     ctx_key, z_key = jax.random.split(key)
     x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
-    noise = jax.random.normal(z_key, (n * e, algorithm.config.latent_size))
-    z, _, _ = algorithm.belief.infer(params.encoder, x, valid, noise)
+    mean, variance = algorithm.belief.infer(params.encoder, x, valid)
+    z = algorithm.belief.place(mean, variance, jax.random.uniform(z_key, mean.shape), params.prior)
     return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))
 
 
@@ -416,5 +434,10 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
 
     steps = algorithm.config.updates_per_slice
     (nets, optimisers), metrics = jax.lax.scan(one, (state.nets, state.optimisers), jnp.arange(steps))
-    state = dataclasses.replace(state, nets=nets, optimisers=optimisers, updates=state.updates + steps)
+    prior = None
+    if algorithm.config.prior == "tasks":
+        every = jnp.arange(state.replay.total.shape[0])
+        context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every)
+        prior = algorithm.belief.quantiles_of(*algorithm.belief.infer(nets.encoder, *context))
+    state = dataclasses.replace(state, nets=nets, prior=prior, optimisers=optimisers, updates=state.updates + steps)
     return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

@@ -7,6 +7,7 @@ so evidence adds up in natural parameters and needs no stored context. Also here
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import count, islice, product
 from typing import Literal
 
 import equinox as eqx
@@ -17,6 +18,8 @@ from jax import Array
 
 from nacre import distributions, nn
 
+QUANTILES = 128  # of the tasks' posteriors together
+DRAWS_PER_TASK = 16  # points of each task's posterior that they are taken from
 PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
 
 
@@ -32,9 +35,20 @@ class Memory(eqx.Module):
 
 
 def sequence_steps(n: int) -> np.ndarray:
-    """Fractional parts of the square roots of the first n primes: badly approximable and independent."""
-    primes = [p for p in range(2, 20 + 8 * n) if all(p % q for q in range(2, p))]
-    return np.sqrt(primes[:n]).astype(np.float32) % 1.0
+    """n steps in (0, 1) whose multiples, modulo one, leave small gaps from the first few on: continued fractions that repeat
+    a word of ones and twos. The golden ratio is the word (1); words that are no rotation or power of another give numbers
+    that are independent of each other."""
+
+    def fraction(word: tuple[int, ...]) -> float:
+        x = 0.0
+        for quotient in reversed((word * 40)[:40]):
+            x = 1 / (quotient + x)
+        return x
+
+    words = (
+        w for size in count(1) for w in product((1, 2), repeat=size) if all(w < w[k:] + w[:k] for k in range(1, size))
+    )
+    return np.array([fraction(w) for w in islice(words, n)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -58,11 +72,11 @@ class Belief:
         episodes = jnp.zeros(rows[0], jnp.int32)
         return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, zeros[:, None])
 
-    def begin(self, key: Array, rows: tuple[int, int]) -> Memory:
+    def begin(self, key: Array, rows: tuple[int, int], quantiles: Array | None = None) -> Memory:
         """Nothing seen, z from the prior."""
         shift_key, draw_key = jax.random.split(key)
-        shift = jax.random.uniform(shift_key, (rows[0], 1, self.size))
-        return self.draw(dataclasses.replace(self.blank(rows), shift=shift), draw_key, jnp.zeros(rows[0], bool))
+        memory = dataclasses.replace(self.blank(rows), shift=jax.random.uniform(shift_key, (rows[0], 1, self.size)))
+        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), quantiles)
 
     def posterior(self, memory: Memory) -> tuple[Array, Array]:
         """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
@@ -70,22 +84,39 @@ class Belief:
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
         return mean, jnp.zeros_like(variance) if self.latent == "deterministic" else variance
 
-    def draw(self, memory: Memory, key: Array, informed: Array) -> Memory:
+    def draw(self, memory: Memory, key: Array, informed: Array, quantiles: Array | None = None) -> Memory:
         """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
         mean, variance = self.posterior(memory)
         prior_variance = 0.0 if self.latent == "deterministic" else 1.0
         mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
-        std = jnp.sqrt(jnp.where(informed[:, None], variance, prior_variance))[:, None]
-        return dataclasses.replace(memory, z=mean + std * self.noise(memory, key))
+        variance = jnp.where(informed[:, None], variance, prior_variance)[:, None]
+        return dataclasses.replace(memory, z=self.place(mean, variance, self.uniform(memory, key), quantiles))
 
-    def noise(self, memory: Memory, key: Array) -> Array:
-        """Standard normal numbers for z, [N, E, latent]. spread: the inverse normal CDF of u_k = shift + k sqrt(p) mod 1,
-        p a prime per dimension: a Kronecker sequence, uniform for each k, evenly spread over successive k."""
+    def uniform(self, memory: Memory, key: Array) -> Array:
+        """Uniform numbers in (0, 1) for z, [N, E, latent]. spread: u_k = shift + k step mod 1, a step per dimension: a
+        Kronecker sequence, uniform for each k, evenly spread over successive k."""
         if self.draws == "random":
-            return jax.random.normal(key, memory.z.shape)
+            return jax.random.uniform(key, memory.z.shape)
         k = memory.episodes[:, None, None] + jnp.arange(memory.z.shape[1])[:, None]
-        u = (memory.shift + k * jnp.asarray(sequence_steps(self.size))) % 1.0
-        return jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
+        return (memory.shift + k * jnp.asarray(sequence_steps(self.size))) % 1.0
+
+    def place(self, mean: Array, variance: Array, u: Array, quantiles: Array | None) -> Array:
+        """The z at u in (0, 1)^latent of N(mean, variance). quantiles [Q, latent] of what the tasks' posteriors are
+        together stand for the prior: they are used in the measure in which a dimension still has the prior's variance."""
+        noise = jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
+        if quantiles is not None:
+            at = (jnp.arange(quantiles.shape[0]) + 0.5) / quantiles.shape[0]
+            of_tasks = jax.vmap(lambda u, q: jnp.interp(u, at, q), in_axes=(-1, -1), out_axes=-1)(u, quantiles)
+            open_ = jnp.clip(variance, 0.0, 1.0)
+            noise = (1 - open_) * noise + open_ * of_tasks
+        return mean + jnp.sqrt(variance) * noise
+
+    def quantiles_of(self, mean: Array, variance: Array) -> Array:
+        """Quantiles of the mixture of N(mean_i, variance_i), [n, latent] each, per dimension: [QUANTILES, latent]."""
+        at = (jnp.arange(DRAWS_PER_TASK) + 0.5) / DRAWS_PER_TASK
+        points = mean[:, None] + jnp.sqrt(variance)[:, None] * jax.scipy.special.ndtri(at)[:, None]
+        levels = (jnp.arange(QUANTILES) + 0.5) / QUANTILES
+        return jnp.quantile(points.reshape(-1, self.size), levels, axis=0)
 
     def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array) -> Memory:
         """Update q(z|c) with context x [N, M, d] where valid [N, M]."""
@@ -114,7 +145,10 @@ class Belief:
             precision, weighted = memory.precision + precision, memory.weighted + weighted
         return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
 
-    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, noise: Array) -> tuple[Array, Array, Array]:
-        """Context -> reparameterised z, mean, variance of q(z|c), [N, latent] each. Differentiable in the encoder."""
-        mean, variance = self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid))
-        return mean + jnp.sqrt(variance) * noise, mean, variance
+    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | None = None):
+        """Context -> mean and variance of q(z|c), [N, latent] each. weight [N]: times that each transition counts."""
+        memory = self.see(encoder, self.blank((x.shape[0], 1)), x, valid)
+        if weight is not None:
+            precision, weighted = memory.precision * weight[:, None], memory.weighted * weight[:, None]
+            memory = dataclasses.replace(memory, precision=precision, weighted=weighted)
+        return self.posterior(memory)
