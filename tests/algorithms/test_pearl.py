@@ -348,7 +348,7 @@ def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
 @pytest.mark.parametrize("bad", [
     {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3},
     {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0}, {"encoder": "gru", "context_reach": 100},
-    {"context_reach": -1},
+    {"context_reach": -1}, {"decay_updates": -1},
 ])  # fmt: skip
 def test_bad_values_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -379,6 +379,20 @@ def test_spread_draws_are_each_from_the_posterior_and_together_even():
     random = np.sort(np.random.default_rng(0).uniform(size=u.shape), axis=0)
     random_gaps = np.diff(np.concatenate([random, random[:1] + 1]), axis=0).max(axis=0)
     assert gaps.max() < 0.3 < random_gaps.mean()
+
+
+def test_learning_rate_falls_to_a_twentieth_by_the_step_named():
+    """Adam's first step is the learning rate in size, whatever the gradient; its step k at a constant gradient, too."""
+    pearl = make(decay_updates=4, learning_rate=0.1)
+    params, ones = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}
+    state, sizes = pearl._adam.init(params), []
+    for _ in range(6):
+        change, state = pearl._adam.update(ones, state, params)
+        sizes.append(-float(change["w"][0]))
+    np.testing.assert_allclose(sizes, [0.1, 0.07625, 0.0525, 0.02875, 0.005, 0.005], rtol=1e-3)
+    _, optimisers, _ = update_once(pearl, filled(pearl))
+    counts = [int(x) for x in jax.tree.leaves(optimisers["policy"]) if x.dtype == jnp.int32]
+    assert counts == [1, 1]  # of Adam and of its schedule: resumed with the rest of the state
 
 
 def test_prior_of_tasks_is_their_posteriors_together_and_yields_to_what_is_known():

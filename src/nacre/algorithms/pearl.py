@@ -54,6 +54,7 @@ class Config:
     hidden: tuple[int, ...] = (300, 300, 300)  # layers of actor and critics
     encoder_hidden: tuple[int, ...] = (200, 200, 200)  # layers of the encoder
     learning_rate: float = 3e-4  # Adam, all networks
+    decay_updates: int = 0  # the learning rate falls linearly to a twentieth by this gradient step (ours); 0: constant
     discount: float = 0.99  # gamma
     target_rate: float = 0.005  # tau, each gradient step
     reward_scale: float = 5.0  # multiplies the reward in the Bellman target only; 1 / temperature
@@ -96,8 +97,8 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
-        require_not_negative(self, "context_reach initial_updates posterior_steps extra_steps exploration_episodes kl_weight "
-                             "policy_mean_weight policy_std_weight")  # fmt: skip
+        require_not_negative(self, "decay_updates context_reach initial_updates posterior_steps extra_steps "
+                             "exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
         require_layers(self, "hidden encoder_hidden")
         if self.updates_per_iteration % self.updates_per_slice:
@@ -188,7 +189,10 @@ class PEARL:
 
     @property
     def _adam(self):
-        return optax.adam(self.config.learning_rate)
+        c = self.config
+        if not c.decay_updates:
+            return optax.adam(c.learning_rate)
+        return optax.adam(optax.linear_schedule(c.learning_rate, c.learning_rate / 20, c.decay_updates))
 
     def optimisers(self, nets: Networks) -> dict[str, Any]:
         names = ("critics", "policy", "log_alpha") + (() if nets.sac.value is None else ("value",))
