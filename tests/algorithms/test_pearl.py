@@ -12,6 +12,7 @@ from nacre import replay, rollout
 from nacre.algorithms.pearl import PEARL, Config
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import SparsePointRobot
+from nacre.types import take_tasks
 from nacre.updates import sac
 
 TINY = dict(
@@ -85,9 +86,20 @@ def test_a_context_that_counts_twice_is_the_same_as_the_context_twice(options):
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
     twice = pearl.belief.infer(encoder, jnp.concatenate([x, x], axis=1), jnp.concatenate([valid, valid], axis=1))
-    weighted = pearl.belief.infer(encoder, x, valid, jnp.full(2, 2.0))
+    weighted = pearl.belief.infer(encoder, x, valid, jnp.full((2, 1), 2.0))
     for a, b in zip(twice, weighted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_trial_evidence_counts_each_transition_of_a_trial_so_often():
+    whole, half = make(factors="precision"), make(factors="precision", trial_evidence=0.5)
+    params = whole.params(whole.init(KEY, ENV, 2000))
+    data, _ = rollout.trial(ENV, whole, params, take_tasks(ENV.train_tasks, np.arange(2)), KEY, episodes=1)
+    seen = jax.tree.map(lambda x: x[0], data)
+    a, b = (p.adapt(params, p.begin(params, KEY, (2, 1)), seen, KEY) for p in (whole, half))
+    np.testing.assert_allclose(2 * b.precision, a.precision, rtol=1e-5)
+    np.testing.assert_allclose(2 * b.weighted, a.weighted, rtol=1e-5)
+    assert float(a.precision.min()) > 0
 
 
 def test_context_reach_draws_weights_up_to_it():
@@ -348,7 +360,8 @@ def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
 @pytest.mark.parametrize("bad", [
     {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3},
     {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0}, {"encoder": "gru", "context_reach": 100},
-    {"context_reach": -1}, {"decay_updates": -1},
+    {"encoder": "gru", "trial_evidence": 0.5},
+    {"context_reach": -1}, {"trial_evidence": 0.0}, {"decay_updates": -1},
 ])  # fmt: skip
 def test_bad_values_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

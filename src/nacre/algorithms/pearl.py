@@ -88,6 +88,7 @@ class Config:
     # critic's batch
     context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
     # contexts grow in a trial (ours); 0: as many as it has
+    trial_evidence: float = 1.0  # how often a transition counts in a trial, whose transitions are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
     temperature: float = 1.0  # alpha, or where it starts
@@ -96,7 +97,8 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
-                         "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature")  # fmt: skip
+                         "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature "
+                         "trial_evidence")  # fmt: skip
         require_not_negative(self, "decay_updates context_reach initial_updates posterior_steps extra_steps "
                              "exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
@@ -110,9 +112,9 @@ class Config:
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
-        if self.encoder == "gru" and self.context_reach:
+        if self.encoder == "gru" and (self.context_reach or self.trial_evidence != 1.0):
             raise ValueError(
-                "a gru encoder does not sum up evidence, so it cannot count more: leave context_reach at 0"
+                "a gru encoder does not sum up evidence: leave context_reach at 0 and trial_evidence at 1"
             )
 
 
@@ -238,7 +240,7 @@ class PEARL:
 
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L10
         """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
-        memory = self.belief.see(params.encoder, memory, *self.context_of(episodes))
+        memory = self.belief.see(params.encoder, memory, *self.context_of(episodes), self.config.trial_evidence)
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
         return self.belief.draw(memory, key, memory.episodes >= self.config.exploration_episodes, params.prior)
 
@@ -279,7 +281,7 @@ class PEARL:
 
     def update(self, nets: Networks, optimisers: dict, batch: Batch, context, noises) -> tuple[Networks, dict, dict]:
         """One gradient step (L8, L9) in the official order. batch: [N * M] rows, sorted by task; context:
-        features [N, C, d], valid [N, C] and, with context_reach, a weight [N]; noises: standard normals z [N, latent],
+        features [N, C, d], valid [N, C] and, with context_reach, a weight [N, 1]; noises: standard normals z [N, latent],
         action [N * M, A], next_action (twin)."""
         opt = dict(optimisers)
 
@@ -312,7 +314,7 @@ class PEARL:
             context = self.context(store, ctx_key, tasks)
         if c.context_reach:
             key = jax.random.fold_in(ctx_key, 1)
-            reach = jax.random.uniform(key, (c.meta_batch,), minval=1.0, maxval=c.context_reach)
+            reach = jax.random.uniform(key, (c.meta_batch, 1), minval=1.0, maxval=c.context_reach)
             context = (*context, reach / context[1].shape[1])
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         noise_shape = (c.meta_batch * c.batch_size, spec.action.size)

@@ -118,8 +118,9 @@ class Belief:
         levels = (jnp.arange(QUANTILES) + 0.5) / QUANTILES
         return jnp.quantile(points.reshape(-1, self.size), levels, axis=0)
 
-    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array) -> Memory:
-        """Update q(z|c) with context x [N, M, d] where valid [N, M]."""
+    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array, weight: Array | float = 1.0) -> Memory:
+        """Update q(z|c) with context x [N, M, d] where valid [N, M]. weight: how often each transition counts, one number
+        or [N, 1]; a recurrent encoder does not count."""
         keep = valid[..., None]
         factors = encoder.net(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], -1)
         hidden = memory.hidden
@@ -142,13 +143,9 @@ class Belief:
             precision = jnp.where(new, precision, memory.precision)
             weighted = jnp.where(new, weighted, memory.weighted)
         else:
-            precision, weighted = memory.precision + precision, memory.weighted + weighted
+            precision, weighted = memory.precision + weight * precision, memory.weighted + weight * weighted
         return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
 
-    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | None = None):
-        """Context -> mean and variance of q(z|c), [N, latent] each. weight [N]: times that each transition counts."""
-        memory = self.see(encoder, self.blank((x.shape[0], 1)), x, valid)
-        if weight is not None:
-            precision, weighted = memory.precision * weight[:, None], memory.weighted * weight[:, None]
-            memory = dataclasses.replace(memory, precision=precision, weighted=weighted)
-        return self.posterior(memory)
+    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0):
+        """Context -> mean and variance of q(z|c), [N, latent] each; see `see`. Differentiable in the encoder."""
+        return self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
