@@ -88,7 +88,7 @@ class Config:
     # critic's batch
     context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
     # contexts grow in a trial (ours); 0: as many as it has
-    trial_evidence: float = 1.0  # how often a transition counts in a trial, whose transitions are not independent (ours)
+    trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
     temperature: float = 1.0  # alpha, or where it starts
@@ -113,9 +113,7 @@ class Config:
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
         if self.encoder == "gru" and (self.context_reach or self.trial_evidence != 1.0):
-            raise ValueError(
-                "a gru encoder does not sum up evidence: leave context_reach at 0 and trial_evidence at 1"
-            )
+            raise ValueError("a gru encoder does not sum up evidence: leave context_reach at 0 and trial_evidence at 1")
 
 
 # ------------------------------------------------------------------------------------------------------ networks

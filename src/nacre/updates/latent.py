@@ -118,7 +118,9 @@ class Belief:
         levels = (jnp.arange(QUANTILES) + 0.5) / QUANTILES
         return jnp.quantile(points.reshape(-1, self.size), levels, axis=0)
 
-    def see(self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array, weight: Array | float = 1.0) -> Memory:
+    def see(
+        self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array, weight: Array | float = 1.0
+    ) -> Memory:
         """Update q(z|c) with context x [N, M, d] where valid [N, M]. weight: how often each transition counts, one number
         or [N, 1]; a recurrent encoder does not count."""
         keep = valid[..., None]
