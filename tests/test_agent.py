@@ -411,8 +411,7 @@ def run_path(tmp_path_factory):
     run = runs.create(path, plan.config, {}, "made by hand", family=None)
     writer = _checkpoints.Writer()
     for seed, at in ((4, 0), (5, 0), (5, 160)):
-        nets = plan.algorithm.networks(jax.random.key(seed + at))
-        params = Params(nets.encoder, nets.sac.policy)
+        params = plan.algorithm.params(plan.algorithm.init(jax.random.key(seed + at), plan.env, 10**5))
         folder = run.seed_dir(seed) / runs.PARAMS
         folder.mkdir(parents=True, exist_ok=True)
         writer.save(folder, at, params, {"identity": run.identity, "updates": 0})
@@ -425,10 +424,8 @@ def test_load_gives_the_agent_that_was_saved(run_path):
     agent = nacre.load(run_path, seed=5)
     assert (agent.seed, agent.env_steps, agent.path, agent.preset) == (5, 160, run_path, "fast")
     assert agent.algorithm.config.hidden == (16,) and agent.env == SparsePointRobot()
-    nets = agent.algorithm.networks(jax.random.key(165))
-    for found, saved in zip(
-        jax.tree.leaves(agent.params), jax.tree.leaves((nets.encoder, nets.sac.policy)), strict=True
-    ):
+    state = agent.algorithm.init(jax.random.key(165), agent.env, 10**5)
+    for found, saved in zip(jax.tree.leaves(agent.params), jax.tree.leaves(agent.algorithm.params(state)), strict=True):
         np.testing.assert_array_equal(found, saved)
     before = nacre.load(run_path / "seed-5", checkpoint=0)
     assert before.env_steps == 0 and nacre.load(str(run_path)).seed == 4

@@ -131,7 +131,7 @@ class Params(eqx.Module):
 
     encoder: nn.ContextEncoder
     policy: sac.Policy
-    prior: Array | None  # quantiles of the z that uninformed episodes act with; None: N(0, I)
+    prior: Array | None = None  # quantiles of the z that uninformed episodes act with; None: N(0, I)
 
 
 class State(eqx.Module):
