@@ -81,7 +81,7 @@ class Config:
     draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw
     # from its posterior, together without gaps and repeats (ours)
     prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
-    # training tasks together, per dimension; the KL term does not make them N(0, I) (ours)
+    # training tasks together; the KL term does not make them N(0, I) (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
@@ -131,14 +131,14 @@ class Params(eqx.Module):
 
     encoder: nn.ContextEncoder
     policy: sac.Policy
-    prior: Array | None = None  # quantiles of the z that uninformed episodes act with; None: N(0, I)
+    prior: Array | None = None  # points in the latent space that uninformed episodes act on; None: N(0, I)
 
 
 class State(eqx.Module):
     """All that training changes."""
 
     nets: Networks
-    prior: Array | None  # quantiles of the training tasks' posteriors, see Config.prior
+    prior: Array | None  # points of the training tasks' posteriors, see Config.prior
     optimisers: dict[str, Any]  # Adam states of encoder, critics, value, policy, log_alpha
     replay: Replay
     env_steps: Array  # counters, int32
@@ -202,7 +202,7 @@ class PEARL:
         nets = self.networks(key)
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
         tasks = jnp.zeros((1, self.config.latent_size))
-        prior = self.belief.quantiles_of(tasks, tasks + 1.0) if self.config.prior == "tasks" else None
+        prior = self.belief.points_of(tasks, tasks + 1.0) if self.config.prior == "tasks" else None
         return State(nets, prior, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
@@ -442,6 +442,6 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
     if algorithm.config.prior == "tasks":
         every = jnp.arange(state.replay.total.shape[0])
         context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every)
-        prior = algorithm.belief.quantiles_of(*algorithm.belief.infer(nets.encoder, *context))
+        prior = algorithm.belief.points_of(*algorithm.belief.infer(nets.encoder, *context))
     state = dataclasses.replace(state, nets=nets, prior=prior, optimisers=optimisers, updates=state.updates + steps)
     return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

@@ -18,8 +18,8 @@ from jax import Array
 
 from nacre import distributions, nn
 
-QUANTILES = 128  # of the tasks' posteriors together
-DRAWS_PER_TASK = 16  # points of each task's posterior that they are taken from
+POINTS = 256  # of the tasks' posteriors together
+DRAWS_PER_TASK = 16  # draws from each task's posterior that they are taken from
 PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
 
 
@@ -72,11 +72,11 @@ class Belief:
         episodes = jnp.zeros(rows[0], jnp.int32)
         return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, zeros[:, None])
 
-    def begin(self, key: Array, rows: tuple[int, int], quantiles: Array | None = None) -> Memory:
+    def begin(self, key: Array, rows: tuple[int, int], points: Array | None = None) -> Memory:
         """Nothing seen, z from the prior."""
         shift_key, draw_key = jax.random.split(key)
         memory = dataclasses.replace(self.blank(rows), shift=jax.random.uniform(shift_key, (rows[0], 1, self.size)))
-        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), quantiles)
+        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), points)
 
     def posterior(self, memory: Memory) -> tuple[Array, Array]:
         """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
@@ -84,13 +84,13 @@ class Belief:
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
         return mean, jnp.zeros_like(variance) if self.latent == "deterministic" else variance
 
-    def draw(self, memory: Memory, key: Array, informed: Array, quantiles: Array | None = None) -> Memory:
+    def draw(self, memory: Memory, key: Array, informed: Array, points: Array | None = None) -> Memory:
         """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
         mean, variance = self.posterior(memory)
         prior_variance = 0.0 if self.latent == "deterministic" else 1.0
         mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
         variance = jnp.where(informed[:, None], variance, prior_variance)[:, None]
-        return dataclasses.replace(memory, z=self.place(mean, variance, self.uniform(memory, key), quantiles))
+        return dataclasses.replace(memory, z=self.place(mean, variance, self.uniform(memory, key), points))
 
     def uniform(self, memory: Memory, key: Array) -> Array:
         """Uniform numbers in (0, 1) for z, [N, E, latent]. spread: u_k = shift + k step mod 1, a step per dimension: a
@@ -100,23 +100,29 @@ class Belief:
         k = memory.episodes[:, None, None] + jnp.arange(memory.z.shape[1])[:, None]
         return (memory.shift + k * jnp.asarray(sequence_steps(self.size))) % 1.0
 
-    def place(self, mean: Array, variance: Array, u: Array, quantiles: Array | None) -> Array:
-        """The z at u in (0, 1)^latent of N(mean, variance). quantiles [Q, latent] of what the tasks' posteriors are
-        together stand for the prior: they are used in the measure in which a dimension still has the prior's variance."""
+    def place(self, mean: Array, variance: Array, u: Array, points: Array | None) -> Array:
+        """The z at u in (0, 1)^latent of N(mean, variance). points [P, latent] of what the tasks' posteriors are together
+        stand for the prior: they are used in the measure in which a dimension still has the prior's variance."""
         noise = jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
-        if quantiles is not None:
-            at = (jnp.arange(quantiles.shape[0]) + 0.5) / quantiles.shape[0]
-            of_tasks = jax.vmap(lambda u, q: jnp.interp(u, at, q), in_axes=(-1, -1), out_axes=-1)(u, quantiles)
+        if points is not None:
+            of_tasks = points[jnp.minimum((u[..., 0] * len(points)).astype(jnp.int32), len(points) - 1)]
             open_ = jnp.clip(variance, 0.0, 1.0)
             noise = (1 - open_) * noise + open_ * of_tasks
         return mean + jnp.sqrt(variance) * noise
 
-    def quantiles_of(self, mean: Array, variance: Array) -> Array:
-        """Quantiles of the mixture of N(mean_i, variance_i), [n, latent] each, per dimension: [QUANTILES, latent]."""
-        at = (jnp.arange(DRAWS_PER_TASK) + 0.5) / DRAWS_PER_TASK
-        points = mean[:, None] + jnp.sqrt(variance)[:, None] * jax.scipy.special.ndtri(at)[:, None]
-        levels = (jnp.arange(QUANTILES) + 0.5) / QUANTILES
-        return jnp.quantile(points.reshape(-1, self.size), levels, axis=0)
+    def points_of(self, mean: Array, variance: Array) -> Array:
+        """Points [POINTS, latent] of the mixture of N(mean_i, variance_i), [n, latent] each, in order along the direction in
+        which the means differ most, so that an even sequence of indices spreads over the tasks."""
+        k = jnp.arange(DRAWS_PER_TASK)[:, None] + 0.5
+        i = jnp.arange(mean.shape[0])[:, None, None]
+        u = (k / DRAWS_PER_TASK + (k + i) * jnp.asarray(sequence_steps(self.size))) % 1.0
+        points = mean[:, None] + jnp.sqrt(variance)[:, None] * jax.scipy.special.ndtri(jnp.clip(u, 1e-3, 1 - 1e-3))
+        points = points.reshape(-1, self.size)
+        spread = mean - mean.mean(axis=0)
+        direction = jnp.linalg.eigh(spread.T @ spread)[1][:, -1]
+        order = jnp.argsort(points @ direction)
+        chosen = ((jnp.arange(POINTS) + 0.5) / POINTS * len(points)).astype(jnp.int32)
+        return points[order[chosen]]
 
     def see(
         self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array, weight: Array | float = 1.0
