@@ -128,6 +128,7 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     mean, variance = pearl.belief.infer(encoder, x, valid)
     np.testing.assert_allclose(mean, encoder.net(x).mean(axis=1), rtol=1e-4, atol=1e-7)
     assert float(jnp.abs(variance).max()) == 0
+    np.testing.assert_array_equal(pearl.belief.place(mean, variance, jnp.full(mean.shape, 0.8), None), mean)
     assert float(jnp.abs(pearl.belief.begin(KEY, (2, 4)).z).max()) == 0
 
 
@@ -418,6 +419,8 @@ def test_prior_of_tasks_is_their_posteriors_together_and_yields_to_what_is_known
     assert 0.45 < float((memory.z > 0).mean()) < 0.55 and float((jnp.abs(memory.z) > 1.0).mean()) > 0.98
     side = np.asarray(memory.z > 0)[:, 0]
     assert (side.all(axis=1) | ~side.any(axis=1)).all()  # jointly, not dimension by dimension
+    half = np.asarray(points > 0)[:, 0].astype(int)
+    assert np.abs(np.diff(half)).sum() == 1  # in order, so that even indices spread over the tasks
     known = dataclasses.replace(memory, precision=memory.precision + 1e4, weighted=memory.weighted + 2e4)
     z = belief.draw(known, KEY, jnp.ones(4000, bool), points).z
     assert abs(float(z.mean()) - 2.0) < 1e-2 and 0.009 < float(z.std()) < 0.011

@@ -438,8 +438,8 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
 
     steps = algorithm.config.updates_per_slice
     (nets, optimisers), metrics = jax.lax.scan(one, (state.nets, state.optimisers), jnp.arange(steps))
-    prior = None
-    if algorithm.config.prior == "tasks":
+    prior = state.prior
+    if prior is not None:
         every = jnp.arange(state.replay.total.shape[0])
         context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every)
         prior = algorithm.belief.points_of(*algorithm.belief.infer(nets.encoder, *context))

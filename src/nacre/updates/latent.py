@@ -154,6 +154,8 @@ class Belief:
             precision, weighted = memory.precision + weight * precision, memory.weighted + weight * weighted
         return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
 
-    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0):
+    def infer(
+        self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0
+    ) -> tuple[Array, Array]:
         """Context -> mean and variance of q(z|c), [N, latent] each; see `see`. Differentiable in the encoder."""
         return self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
