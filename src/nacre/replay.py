@@ -184,3 +184,16 @@ def sample_sequence(r: Replay, key: Array, tasks: Array, n: int, *, recent: bool
     numbers = start[:, None] + jnp.arange(n)
     valid = numbers < high[:, None]
     return _gather(r, tasks, jnp.minimum(numbers, jnp.maximum(high - 1, low)[:, None])), valid
+
+
+def sample_pieces(
+    r: Replay, key: Array, tasks: Array, most: int, length: int, *, recent: bool = False
+) -> tuple[Batch, Array]:
+    """`most` sequences of `length` transitions per task [N], of which a random number, 1 to `most`, count -> Batch
+    [N, most * length], valid [N, most * length]."""
+    n = tasks.shape[0]
+    start_key, count_key = jax.random.split(key)
+    seen, valid = sample_sequence(r, start_key, jnp.repeat(tasks, most), length, recent=recent)
+    count = jax.random.randint(count_key, (n, 1), 1, most + 1)
+    valid = valid.reshape(n, most, length) & (jnp.arange(most) < count)[..., None]
+    return jax.tree.map(lambda x: x.reshape(n, most * length, *x.shape[2:]), seen), valid.reshape(n, -1)

@@ -55,7 +55,13 @@ def norm(tree) -> float:
 # ----------------------------------------------------------------------------------------------------- inference
 
 
-@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}])
+KINDS = [
+    {}, {"factors": "precision"}, {"latent": "deterministic"}, {"readout": (8,)},
+    {"readout": (8,), "factors": "precision"}, {"readout": (8,), "latent": "deterministic"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", KINDS)
 def test_posterior_ignores_the_order_of_the_context(options):
     pearl = make(**options)
     nets = pearl.networks(KEY)
@@ -66,21 +72,22 @@ def test_posterior_ignores_the_order_of_the_context(options):
     np.testing.assert_allclose(forward[1], backward[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}, {"encoder": "gru"}])
+@pytest.mark.parametrize("options", [*KINDS, {"encoder": "gru"}])
 def test_evidence_piece_by_piece_equals_all_at_once_and_masked_rows_do_not_count(options):
     pearl = make(**options)
     encoder = pearl.networks(KEY).encoder
     x, valid = context(m=6)
     blank = pearl.belief.blank((2, 1))
-    whole = pearl.belief.posterior(pearl.belief.see(encoder, blank, x, valid))
+    whole = pearl.belief.posterior(encoder, pearl.belief.see(encoder, blank, x, valid))
     parts = pearl.belief.see(encoder, pearl.belief.see(encoder, blank, x[:, :2], valid[:, :2]), x[:, 2:], valid[:, 2:])
     padded = jnp.concatenate([x, 100 * x], axis=1), jnp.concatenate([valid, ~valid], axis=1)
-    for other in (pearl.belief.posterior(parts), pearl.belief.posterior(pearl.belief.see(encoder, blank, *padded))):
+    for memory in (parts, pearl.belief.see(encoder, blank, *padded)):
+        other = pearl.belief.posterior(encoder, memory)
         np.testing.assert_allclose(whole[0], other[0], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(whole[1], other[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"factors": "precision"}, {"latent": "deterministic"}])
+@pytest.mark.parametrize("options", KINDS)
 def test_a_context_that_counts_twice_is_the_same_as_the_context_twice(options):
     pearl = make(**options)
     encoder = pearl.networks(KEY).encoder
@@ -121,6 +128,57 @@ def test_recurrent_encoder_depends_on_the_order():
     assert float(jnp.abs(a - b).max()) > 1e-7
 
 
+def test_a_readout_maps_the_product_of_the_factors_to_z():
+    """By hand: product of factors in evidence_size dimensions, [mean, log precision] through the layers, z's variance
+    below one."""
+    pearl = make(readout=(8,), evidence_size=4, factors="precision")
+    encoder = pearl.networks(KEY).encoder
+    x, valid = context()
+    mean, raw = jnp.split(encoder.net(x), 2, axis=-1)
+    assert mean.shape[-1] == 4
+    each = jax.nn.softplus(raw - 3.0)
+    precision = 1.0 + each.sum(axis=1)
+    seen = jnp.concatenate([(each * mean).sum(axis=1) / precision, jnp.log(precision)], axis=-1)
+    want_mean, want_raw = jnp.split(encoder.readout(seen), 2, axis=-1)
+    got = pearl.belief.infer(encoder, x, valid)
+    np.testing.assert_allclose(got[0], want_mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got[1], 1 / (1 + jnp.exp(want_raw)), rtol=1e-4)
+    assert got[0].shape == (2, pearl.config.latent_size)
+    new, _, _ = update_once(pearl, state := filled(pearl))
+    assert norm(jax.tree.map(lambda a, b: a - b, new.encoder.readout, state.nets.encoder.readout)) > 0
+
+
+def test_context_pieces_are_stretches_of_the_task_in_a_random_number():
+    pearl = make(context_pieces=3, context_batch=12, context_source="buffer")
+    state, tasks = filled(pearl), jnp.arange(6)
+    counts = []
+    for k in range(20):
+        seen, valid = pearl.context(state.replay, jax.random.key(k), tasks)
+        counts.append(np.asarray(valid).sum(axis=1))
+        obs = np.asarray(seen[..., :2]).reshape(6, 3, 4, 2)  # a point robot moves by a tenth of its action
+        moved = obs[:, :, :-1] + 0.1 * np.asarray(seen[..., 2:4]).reshape(6, 3, 4, 2)[:, :, :-1]
+        assert (np.abs(obs[:, :, 1:] - moved).max(axis=-1) < 1e-5).mean() > 0.8  # but where an episode ended in between
+        assert not np.asarray(valid).reshape(6, 3, 4).std(axis=-1).any()  # whole stretches count, or not at all
+    assert set(np.concatenate(counts)) == {4, 8, 12}
+    pearl = make(context_pieces=3, context_batch=12, context_reach=40)
+    sizes = [
+        (c[2] * c[1].sum(axis=1, keepdims=True))
+        for c in (pearl.sample(state.replay, jax.random.key(k))[1] for k in range(30))
+    ]
+    assert 1 <= np.min(sizes) < 5 and 36 < np.max(sizes) <= 40
+
+
+def test_layer_normalisation_makes_critics_blind_to_the_scale_of_hidden_units():
+    plain, normed = make(), make(critic_norm=True)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for pearl, same in ((plain, False), (normed, True)):
+        q = pearl.networks(KEY).sac.critics[0]
+        x_in = jnp.concatenate([x, jnp.zeros((5, q.weights[0].shape[0] - 4))], axis=1)
+        scaled = eqx.tree_at(lambda q: (q.weights[0], q.biases[0]), q, (10 * q.weights[0], 10 * q.biases[0]))
+        assert np.allclose(q(x_in), scaled(x_in), rtol=1e-2, atol=1e-4) == same
+    assert not make(critic_norm=True).networks(KEY).sac.policy.net.norm
+
+
 def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     pearl = make(latent="deterministic")
     encoder = pearl.networks(KEY).encoder
@@ -132,9 +190,10 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     assert float(jnp.abs(pearl.belief.begin(KEY, (2, 4)).z).max()) == 0
 
 
-def test_precision_factors_are_the_prior_where_nothing_is_known():
-    pearl = make(factors="precision")
-    mean, variance = pearl.belief.posterior(pearl.belief.blank((1, 1)))
+@pytest.mark.parametrize("options", [{}, {"readout": (8,)}])
+def test_precision_factors_are_the_prior_where_nothing_is_known(options):
+    pearl = make(factors="precision", **options)
+    mean, variance = pearl.belief.posterior(pearl.networks(KEY).encoder, pearl.belief.blank((1, 1)))
     assert float(jnp.abs(mean).max()) == 0 and float(jnp.abs(variance - 1).max()) == 0
 
 
@@ -148,8 +207,10 @@ def test_prior_z_until_exploration_is_over_then_the_posterior():
     assert data.obs.shape == (3, 2, 1, 20, 2)
     seen = jax.tree.map(lambda x: jnp.moveaxis(x[:2, :, 0], 0, 1), data)  # [N, 2 episodes, T]
     memory = pearl.belief.see(params.encoder, pearl.belief.blank((2, 1)), *pearl.context_of(seen))
-    np.testing.assert_allclose(beliefs["mean"][2], pearl.belief.posterior(memory)[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(beliefs["variance"][2], pearl.belief.posterior(memory)[1], rtol=1e-4)
+    np.testing.assert_allclose(
+        beliefs["mean"][2], pearl.belief.posterior(params.encoder, memory)[0], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(beliefs["variance"][2], pearl.belief.posterior(params.encoder, memory)[1], rtol=1e-4)
     spread = np.abs(beliefs["z"][:2]).mean() / np.sqrt(np.asarray(beliefs["variance"][2])).mean()
     assert spread > 1.5  # 40 factors leave a narrow posterior, the prior's z are wide
     np.testing.assert_allclose(
@@ -361,7 +422,9 @@ def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
 @pytest.mark.parametrize("bad", [
     {"latent_size": 0}, {"discount": 1.5}, {"hidden": ()}, {"updates_per_slice": 3},
     {"encoder": "gru", "context_source": "rl_batch"}, {"kl_weight": -1.0}, {"encoder": "gru", "context_reach": 100},
-    {"encoder": "gru", "trial_evidence": 0.5},
+    {"encoder": "gru", "trial_evidence": 0.5}, {"readout": (0,)}, {"evidence_size": 0},
+    {"readout": (8,), "encoder": "gru"}, {"context_pieces": 3, "context_batch": 10}, {"context_pieces": -1},
+    {"context_pieces": 2, "context_batch": 10, "context_source": "rl_batch"},
     {"context_reach": -1}, {"trial_evidence": 0.0}, {"decay_updates": -1},
 ])  # fmt: skip
 def test_bad_values_are_refused_by_name(bad):
@@ -382,10 +445,11 @@ def test_window_clears_only_the_collecting_tasks():
 def test_spread_draws_are_each_from_the_posterior_and_together_even():
     """One draw over many trials is N(0, 1); eight draws of one trial leave no gap wider than two eighths of the mass."""
     belief = make(draws="spread").belief
-    memory = belief.begin(KEY, (4000, 1))
+    memory, unknown = belief.begin(KEY, (4000, 1)), (jnp.zeros((4000, 3)), jnp.ones((4000, 3)))
     successive = []
     for k in range(8):
-        z = belief.draw(dataclasses.replace(memory, episodes=jnp.full(4000, k)), KEY, jnp.zeros(4000, bool)).z[:, 0]
+        memory = dataclasses.replace(memory, episodes=jnp.full(4000, k))
+        z = belief.draw(memory, KEY, jnp.zeros(4000, bool), unknown).z[:, 0]
         assert float(jnp.abs(z.mean(axis=0)).max()) < 0.06 and float(jnp.abs(z.std(axis=0) - 1).max()) < 0.05
         successive.append(z)
     u = np.sort(np.asarray(jax.scipy.stats.norm.cdf(jnp.stack(successive))), axis=0)  # [8, trials, latent]
@@ -421,8 +485,8 @@ def test_prior_of_tasks_is_their_posteriors_together_and_yields_to_what_is_known
     assert (side.all(axis=1) | ~side.any(axis=1)).all()  # jointly, not dimension by dimension
     half = np.asarray(points > 0)[:, 0].astype(int)
     assert np.abs(np.diff(half)).sum() == 1  # in order, so that even indices spread over the tasks
-    known = dataclasses.replace(memory, precision=memory.precision + 1e4, weighted=memory.weighted + 2e4)
-    z = belief.draw(known, KEY, jnp.ones(4000, bool), points).z
+    known = jnp.full((4000, 3), 2.0), jnp.full((4000, 3), 1e-4)
+    z = belief.draw(memory, KEY, jnp.ones(4000, bool), known, points).z
     assert abs(float(z.mean()) - 2.0) < 1e-2 and 0.009 < float(z.std()) < 0.011
     # after a gradient step: of the networks as they are now, in what acts, and not what training starts with
     assert state.prior.shape == points.shape and np.isfinite(state.prior).all()

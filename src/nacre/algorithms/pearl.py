@@ -83,14 +83,20 @@ class Config:
     prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
     # training tasks together; the KL term does not make them N(0, I) (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
+    readout: tuple[int, ...] = ()  # layers from the product of the factors to q(z|c) (ours); (): the product is q
+    evidence_size: int = 32  # dimensions of the factors where there is a readout (ours)
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
     # critic's batch
+    context_pieces: int = (
+        0  # the context is 1 to so many stretches of consecutive transitions (ours); 0: it is single ones
+    )
     context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
     # contexts grow in a trial (ours); 0: as many as it has
     trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
+    critic_norm: bool = False  # layer normalisation in the critics (ours)
     temperature: float = 1.0  # alpha, or where it starts
     learn_temperature: bool = False  # modern SAC: keep the entropy at target_entropy
     target_entropy: float | None = None  # nats; None: minus the number of action dimensions (discrete: 0.3 log n)
@@ -98,11 +104,11 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature "
-                         "trial_evidence")  # fmt: skip
-        require_not_negative(self, "decay_updates context_reach initial_updates posterior_steps extra_steps "
+                         "trial_evidence evidence_size")  # fmt: skip
+        require_not_negative(self, "decay_updates context_reach context_pieces initial_updates posterior_steps extra_steps "
                              "exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
-        require_layers(self, "hidden encoder_hidden")
+        require_layers(self, "hidden encoder_hidden" + " readout" * bool(self.readout))
         if self.updates_per_iteration % self.updates_per_slice:
             raise ValueError(
                 f"updates_per_slice ({self.updates_per_slice}) must divide updates_per_iteration "
@@ -112,8 +118,14 @@ class Config:
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
-        if self.encoder == "gru" and (self.context_reach or self.trial_evidence != 1.0):
-            raise ValueError("a gru encoder does not sum up evidence: leave context_reach at 0 and trial_evidence at 1")
+        sums = {"context_reach": 0, "trial_evidence": 1.0, "readout": (), "context_pieces": 0}
+        if self.encoder == "gru" and any(getattr(self, name) != value for name, value in sums.items()):
+            raise ValueError(f"a gru encoder does not multiply factors of transitions: leave alone {', '.join(sums)}")
+        pieces = self.context_pieces
+        if pieces and (self.context_source == "rl_batch" or self.context_batch % pieces):
+            raise ValueError(
+                f"context_pieces ({pieces}) must divide context_batch ({self.context_batch}), and be 0 with rl_batch"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------ networks
@@ -168,15 +180,17 @@ class PEARL:
     def belief(self) -> latent.Belief:
         c = self.config
         width = c.encoder_hidden[-1] if c.encoder == "gru" else 0
-        return latent.Belief(c.latent_size, c.latent, c.factors, c.draws, width)
+        return latent.Belief(c.latent_size, c.latent, c.factors, c.draws, width, c.evidence_size if c.readout else 0)
 
     def networks(self, key: Array) -> Networks:  # L1
         """Fresh networks, initialised as in the official code."""
         c, obs, act = self.config, self.spec.obs_size, self.spec.action.size
         enc_key, *keys = jax.random.split(key, 5)
         context = obs + act + 1 + (obs if c.context_next_obs else 0)
-        encoder = nn.ContextEncoder(context, c.encoder_hidden, self.belief.factor_size, c.encoder == "gru", key=enc_key)
-        return Networks(encoder, sac.networks(keys, self.spec, c.latent_size, c.hidden, c.critic, c.temperature))
+        sizes = context, c.encoder_hidden, self.belief.factor_size
+        encoder = nn.ContextEncoder(*sizes, c.encoder == "gru", self.belief.readout(c.readout), key=enc_key)
+        actor_critic = c.latent_size, c.hidden, c.critic, c.temperature, c.critic_norm
+        return Networks(encoder, sac.networks(keys, self.spec, *actor_critic))
 
     @property
     def learner(self) -> sac.Learner:
@@ -240,11 +254,12 @@ class PEARL:
         """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
         memory = self.belief.see(params.encoder, memory, *self.context_of(episodes), self.config.trial_evidence)
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
-        return self.belief.draw(memory, key, memory.episodes >= self.config.exploration_episodes, params.prior)
+        informed = memory.episodes >= self.config.exploration_episodes
+        return self.belief.draw(memory, key, informed, self.belief.posterior(params.encoder, memory), params.prior)
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """Named arrays for pictures: the posterior and the z acted with."""
-        mean, variance = self.belief.posterior(memory)
+        mean, variance = self.belief.posterior(params.encoder, memory)
         return {"mean": mean, "variance": variance, "z": memory.z}
 
     # --------------------------------------------------------------------------------------- inference of z
@@ -313,7 +328,7 @@ class PEARL:
         if c.context_reach:
             key = jax.random.fold_in(ctx_key, 1)
             reach = jax.random.uniform(key, (c.meta_batch, 1), minval=1.0, maxval=c.context_reach)
-            context = (*context, reach / context[1].shape[1])
+            context = (*context, reach / context[1].sum(axis=1, keepdims=True))
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         noise_shape = (c.meta_batch * c.batch_size, spec.action.size)
         noises = {"z": jax.random.normal(z_key, (c.meta_batch, c.latent_size)), "action": None, "next_action": None}
@@ -329,6 +344,9 @@ class PEARL:
         recent = c.context_source == "recent"
         if c.encoder == "gru":
             seen, valid = replay.sample_sequence(store, key, tasks, c.context_batch, recent=recent)
+        elif c.context_pieces:
+            length = c.context_batch // c.context_pieces
+            seen, valid = replay.sample_pieces(store, key, tasks, c.context_pieces, length, recent=recent)
         else:
             seen = replay.sample(store, key, tasks, c.context_batch, recent=recent)
             valid = jnp.ones((tasks.shape[0], c.context_batch), bool)

@@ -27,8 +27,8 @@ class Memory(eqx.Module):
     """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
 
     z: Array  # [N, E, latent]
-    precision: Array  # [N, latent]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
-    weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
+    precision: Array  # [N, width]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
+    weighted: Array  # [N, width] precision * mean. Deterministic: the sum of embeddings
     hidden: Array  # [N, width] of a recurrent encoder, width 0 otherwise
     episodes: Array  # [N] episodes seen in this trial
     shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
@@ -60,33 +60,58 @@ class Belief:
     factors: Literal["variance", "precision"] = "variance"  # what the encoder gives; precision: r(z) is a factor, too
     draws: Literal["random", "spread"] = "random"
     recurrent_width: int = 0  # of a recurrent encoder's state
+    evidence: int = (
+        0  # dimensions in which factors are multiplied before the encoder's readout; 0: those of z, no readout
+    )
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a factor: z's own, or the evidence's where the encoder has a readout."""
+        return self.evidence or self.size
 
     @property
     def factor_size(self) -> int:
         """Numbers that the encoder gives per factor."""
-        return self.size * (1 if self.latent == "deterministic" else 2)
+        return self.width * (1 if self.latent == "deterministic" else 2)
+
+    def readout(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Sizes of a readout with these hidden layers; (): none."""
+        parts = 1 if self.latent == "deterministic" else 2  # mean, and log precision; mean, and variance
+        return (parts * self.evidence, *layers, parts * self.size) if layers else ()
 
     def blank(self, rows: tuple[int, int]) -> Memory:
         """Nothing seen, z = 0."""
-        zeros, hidden = jnp.zeros((rows[0], self.size)), jnp.zeros((rows[0], self.recurrent_width))
-        episodes = jnp.zeros(rows[0], jnp.int32)
-        return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, zeros[:, None])
+        zeros, hidden = jnp.zeros((rows[0], self.width)), jnp.zeros((rows[0], self.recurrent_width))
+        episodes, shift = jnp.zeros(rows[0], jnp.int32), jnp.zeros((rows[0], 1, self.size))
+        return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, shift)
 
     def begin(self, key: Array, rows: tuple[int, int], points: Array | None = None) -> Memory:
         """Nothing seen, z from the prior."""
         shift_key, draw_key = jax.random.split(key)
         memory = dataclasses.replace(self.blank(rows), shift=jax.random.uniform(shift_key, (rows[0], 1, self.size)))
-        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), points)
+        prior = jnp.zeros((rows[0], self.size))
+        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), (prior, prior), points)
 
-    def posterior(self, memory: Memory) -> tuple[Array, Array]:
+    def posterior(self, encoder: nn.ContextEncoder, memory: Memory) -> tuple[Array, Array]:
         """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
-        prior = self.latent == "gaussian" and self.factors == "precision"
+        deterministic = self.latent == "deterministic"
+        prior = not deterministic and self.factors == "precision"
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
-        return mean, jnp.zeros_like(variance) if self.latent == "deterministic" else variance
+        if encoder.readout is not None:
+            seen = (memory.precision > 0).any(axis=-1, keepdims=True)
+            if deterministic:
+                mean = variance = jnp.where(seen, encoder.readout(mean), 0.0)
+            else:
+                raw = encoder.readout(jnp.concatenate([mean, -jnp.log(variance)], axis=-1))
+                mean, raw = jnp.split(raw, 2, axis=-1)
+                mean, variance = jnp.where(seen, mean, 0.0), jnp.where(seen, jnp.exp(-jax.nn.softplus(raw)), 1.0)
+        return mean, jnp.zeros_like(variance) if deterministic else variance
 
-    def draw(self, memory: Memory, key: Array, informed: Array, points: Array | None = None) -> Memory:
-        """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
-        mean, variance = self.posterior(memory)
+    def draw(
+        self, memory: Memory, key: Array, informed: Array, posterior: tuple[Array, Array], points: Array | None = None
+    ) -> Memory:
+        """z of each of the E episodes from the posterior (mean and variance) where `informed` [N], else from the prior."""
+        mean, variance = posterior
         prior_variance = 0.0 if self.latent == "deterministic" else 1.0
         mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
         variance = jnp.where(informed[:, None], variance, prior_variance)[:, None]
@@ -158,4 +183,4 @@ class Belief:
         self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0
     ) -> tuple[Array, Array]:
         """Context -> mean and variance of q(z|c), [N, latent] each; see `see`. Differentiable in the encoder."""
-        return self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
+        return self.posterior(encoder, self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
