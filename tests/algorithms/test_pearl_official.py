@@ -50,13 +50,19 @@ def mlp(when: str, name: str, template: nn.MLP) -> nn.MLP:
     fresh = object.__new__(nn.MLP)
     object.__setattr__(fresh, "weights", tuple(map(jnp.asarray, weights)))
     object.__setattr__(fresh, "biases", tuple(map(jnp.asarray, biases)))
+    object.__setattr__(fresh, "norm", False)
     assert jax.tree.structure(fresh) == jax.tree.structure(template)
     return fresh
 
 
 def networks(when: str, template: Networks) -> Networks:
     encoder = object.__new__(nn.ContextEncoder)
-    for field, value in (("net", mlp(when, "encoder", template.encoder.net)), ("core", None), ("head", None)):
+    for field, value in (
+        ("net", mlp(when, "encoder", template.encoder.net)),
+        ("core", None),
+        ("head", None),
+        ("readout", None),
+    ):
         object.__setattr__(encoder, field, value)
     policy = object.__new__(nn.GaussianPolicy)
     object.__setattr__(policy, "net", mlp(when, "policy", template.sac.policy.net))
