@@ -38,8 +38,8 @@ FAST = {
     # a heavier KL: with the paper's, one trial in twelve ran the wrong way.
     "cheetah-dir": dict(
         hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=8e-4, decay_updates=400_000, kl_weight=0.3, meta_batch=4,
-        batch_size=32, context_batch=64, critic="twin", temperature=0.25, initial_steps=2000, tasks_per_iteration=4, prior_steps=600,
-        extra_steps=400, updates_per_iteration=2000, env_steps=810_000, eval_repetitions=4,
+        batch_size=32, context_batch=64, critic="twin", temperature=0.25, initial_steps=2000, tasks_per_iteration=4,
+        prior_steps=600, extra_steps=400, updates_per_iteration=2000, env_steps=810_000, eval_repetitions=4,
     ),
     # Contexts of one to three whole stretches, as a trial has, from all data, and a readout: where the goal is follows from
     # moments of what was seen that a product of Gaussians cannot invert. To step closer is already the best, so the discount
