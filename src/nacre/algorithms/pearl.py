@@ -88,9 +88,7 @@ class Config:
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
     # critic's batch
-    context_pieces: int = (
-        0  # the context is 1 to so many stretches of consecutive transitions (ours); 0: it is single ones
-    )
+    context_pieces: int = 0  # the context is 1 to so many stretches of transitions (ours); 0: single ones
     context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
     # contexts grow in a trial (ours); 0: as many as it has
     trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)

@@ -28,7 +28,7 @@ PAPER = {
 _SMALL = dict(hidden=(64, 64), encoder_hidden=(64, 64), learning_rate=1e-3)  # ours
 
 FAST = {
-    # A quarter of the paper's temperature: its actions are so random that a slow run is not worth their cost.
+    # A quarter of the paper's temperature learns faster and ends higher (docs/algorithms/pearl.md).
     "cheetah-vel": dict(
         hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=8e-4, decay_updates=50_000, batch_size=32,
         context_batch=64, critic="twin", temperature=0.25, initial_steps=400, tasks_per_iteration=10, prior_steps=200,
