@@ -15,7 +15,7 @@ import pytest
 
 from nacre import _doctor, cli, runs
 
-TINY = """--hidden 8 --encoder-hidden 8 --meta-batch 2 --batch-size 4 --context-batch 4 --initial-steps 10
+TINY = """--hidden 8 --encoder-hidden 8 --meta-batch 2 --batch-size 4 --context-batch 6 --initial-steps 10
 --tasks-per-iteration 2 --prior-steps 10 --extra-steps 10 --updates-per-iteration 500 --updates-per-slice 10
 --env.horizon 10 --env.n-train 3 --env.n-test 3 --env-steps 1_000 --eval-every 250""".split()
 POINT, CHEETAH = ["point-robot", *TINY], ["cheetah-vel", *TINY, "--updates-per-iteration", "100"]

@@ -119,11 +119,10 @@ class Config:
         sums = {"context_reach": 0, "trial_evidence": 1.0, "readout": (), "context_pieces": 0}
         if self.encoder == "gru" and any(getattr(self, name) != value for name, value in sums.items()):
             raise ValueError(f"a gru encoder does not multiply factors of transitions: leave alone {', '.join(sums)}")
-        pieces = self.context_pieces
-        if pieces and (self.context_source == "rl_batch" or self.context_batch % pieces):
-            raise ValueError(
-                f"context_pieces ({pieces}) must divide context_batch ({self.context_batch}), and be 0 with rl_batch"
-            )
+        if self.context_pieces and self.context_source == "rl_batch":
+            raise ValueError("the critic's batch has no stretches: with context_source rl_batch, set context_pieces 0")
+        if self.context_pieces and self.context_batch % self.context_pieces:
+            raise ValueError(f"context_pieces ({self.context_pieces}) must divide context_batch ({self.context_batch})")
 
 
 # ------------------------------------------------------------------------------------------------------ networks
