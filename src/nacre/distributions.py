@@ -1,5 +1,8 @@
-"""Distributions as plain functions: tanh-Normal, diagonal Gaussians and their product."""
+"""Distributions as plain functions: tanh-Normal, Gaussians and their product."""
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -32,11 +35,43 @@ def product_of_gaussians(mean: Array, variance: Array, axis: int) -> tuple[Array
     return precision.sum(axis=axis), (precision * mean).sum(axis=axis)
 
 
+class Gaussian(NamedTuple):
+    """N(mean, covariance) of a batch. root None: the covariance is diagonal; else it is root @ root^T."""
+
+    mean: Array  # [..., d]
+    variance: Array  # [..., d] the covariance's diagonal
+    root: Array | None = None  # [..., d, d]
+
+    def at(self, noise: Array) -> Array:
+        """Reparameterised draw for standard normal noise [..., d]."""
+        if self.root is None:
+            return self.mean + jnp.sqrt(self.variance) * noise
+        return self.mean + jnp.einsum("...ij,...j->...i", self.root, noise)
+
+    def kl_to_standard_normal(self) -> Array:
+        """KL(self || N(0, I)) in nats, [...]."""
+        if self.root is None:
+            return kl_to_standard_normal(self.mean, self.variance)
+        half_log_det = jnp.log(jnp.diagonal(self.root, axis1=-2, axis2=-1)).sum(axis=-1)  # the root is triangular
+        return 0.5 * (self.mean**2 + self.variance - 1.0).sum(axis=-1) - half_log_det
+
+
 def from_natural(precision: Array, weighted_mean: Array) -> tuple[Array, Array]:
     """(precision, precision * mean) -> (mean, variance). A precision of zero (no evidence) is the prior N(0, 1)."""
     known = precision > 0
     safe = jnp.where(known, precision, 1.0)
     return jnp.where(known, weighted_mean / safe, 0.0), 1.0 / safe
+
+
+def from_natural_matrix(precision: Array, weighted_mean: Array) -> Gaussian:
+    """(precision matrix [..., d, d], positive definite, precision @ mean [..., d]) -> the Gaussian, its root upper
+    triangular."""
+    lower = jnp.linalg.cholesky(precision)
+    eye = jnp.broadcast_to(jnp.eye(precision.shape[-1]), precision.shape)
+    inverse = jax.scipy.linalg.solve_triangular(lower, eye, lower=True)  # covariance = inverse^T @ inverse
+    root = jnp.swapaxes(inverse, -1, -2)
+    mean = jnp.einsum("...ji,...jk,...k->...i", inverse, inverse, weighted_mean)
+    return Gaussian(mean, (root**2).sum(axis=-1), root)
 
 
 def kl_to_standard_normal(mean: Array, variance: Array) -> Array:

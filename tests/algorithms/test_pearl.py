@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nacre import replay, rollout
+from nacre import distributions, replay, rollout
 from nacre.algorithms.pearl import PEARL, Config
+from nacre.distributions import Gaussian
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.types import take_tasks
@@ -56,7 +57,7 @@ def norm(tree) -> float:
 
 
 KINDS = [
-    {}, {"factors": "precision"}, {"latent": "deterministic"}, {"readout": (8,)},
+    {}, {"factors": "precision"}, {"factors": "matrix"}, {"latent": "deterministic"}, {"readout": (8,)},
     {"readout": (8,), "factors": "precision"}, {"readout": (8,), "latent": "deterministic"},
 ]  # fmt: skip
 
@@ -94,7 +95,7 @@ def test_a_context_that_counts_twice_is_the_same_as_the_context_twice(options):
     x, valid = context()
     twice = pearl.belief.infer(encoder, jnp.concatenate([x, x], axis=1), jnp.concatenate([valid, valid], axis=1))
     weighted = pearl.belief.infer(encoder, x, valid, jnp.full((2, 1), 2.0))
-    for a, b in zip(twice, weighted, strict=True):
+    for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(weighted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -148,6 +149,40 @@ def test_a_readout_maps_the_product_of_the_factors_to_z():
     assert norm(jax.tree.map(lambda a, b: a - b, new.encoder.readout, state.nets.encoder.readout)) > 0
 
 
+def test_matrix_factors_are_a_linear_regression_on_what_each_transition_reads():
+    """By hand: rows A z = y with unit noise over the precision of each, prior N(0, I); Bishop 2006, eq. 3.50 and 3.51."""
+    pearl = make(factors="matrix", latent_size=2)
+    encoder = pearl.networks(KEY).encoder
+    weights = tuple(w * (100 if i == len(encoder.net.weights) - 1 else 1) for i, w in enumerate(encoder.net.weights))
+    encoder = eqx.tree_at(lambda e: e.net.weights, encoder, weights)  # a fresh encoder hardly depends on its input
+    x, valid = context()
+    y, raw, skew = np.split(np.asarray(encoder.net(x), np.float64), [2, 4], axis=-1)
+    rows = (skew.reshape(2, -1, 2, 2) + np.eye(2)).reshape(2, -1, 2)
+    heavy = np.log1p(np.exp(raw - 3.0)).reshape(2, -1)
+    assert skew.std() > 0.05
+    q = pearl.belief.infer(encoder, x, valid)
+    for n in range(2):
+        covariance = np.linalg.inv(np.eye(2) + rows[n].T @ (heavy[n, :, None] * rows[n]))
+        mean = covariance @ rows[n].T @ (heavy[n] * y[n].reshape(-1))
+        np.testing.assert_allclose(q.mean[n], mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(q.root[n] @ q.root[n].T, covariance, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(q.variance[n], np.diag(covariance), rtol=1e-4)
+
+
+def test_draws_follow_a_posterior_whose_dimensions_depend_on_each_other():
+    """One direction is known, (1, 1); in the other the tasks' points stand for the prior."""
+    belief = make(factors="matrix", latent_size=2).belief
+    precision = np.eye(2) + 5e3 * np.ones((2, 2))
+    q = distributions.from_natural_matrix(jnp.asarray(precision[None]), jnp.asarray((precision @ [1.0, 1.0])[None]))
+    assert abs(float(q.kl_to_standard_normal()[0]) - (1 + 0.5 * (np.log(10001) - 1 + 1 / 10001))) < 1e-3
+    points = jnp.asarray(np.repeat(np.linspace(-2, 2, 256), 2).reshape(-1, 2)) * jnp.array([1.0, -1.0])
+    for p, std in ((None, 1.0), (points, np.sqrt(2 * 4 / 3))):
+        z = belief.place(q, jax.random.uniform(KEY, (1, 4000, 2)), p)[0]
+        along, across = (z @ jnp.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2)).T
+        assert abs(float(along.mean()) - np.sqrt(2)) < 0.01 and float(along.std()) < 0.03
+        assert abs(float(across.mean())) < 0.06 and abs(float(across.std()) - std) < 0.05
+
+
 def test_context_pieces_are_stretches_of_the_task_in_a_random_number():
     pearl = make(context_pieces=3, context_batch=12, context_source="buffer")
     state, tasks = filled(pearl), jnp.arange(6)
@@ -183,17 +218,17 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     pearl = make(latent="deterministic")
     encoder = pearl.networks(KEY).encoder
     x, valid = context()
-    mean, variance = pearl.belief.infer(encoder, x, valid)
+    mean, variance, _ = q = pearl.belief.infer(encoder, x, valid)
     np.testing.assert_allclose(mean, encoder.net(x).mean(axis=1), rtol=1e-4, atol=1e-7)
     assert float(jnp.abs(variance).max()) == 0
-    np.testing.assert_array_equal(pearl.belief.place(mean, variance, jnp.full(mean.shape, 0.8), None), mean)
+    np.testing.assert_array_equal(pearl.belief.place(q, jnp.full((2, 1, mean.shape[1]), 0.8), None)[:, 0], mean)
     assert float(jnp.abs(pearl.belief.begin(KEY, (2, 4)).z).max()) == 0
 
 
-@pytest.mark.parametrize("options", [{}, {"readout": (8,)}])
+@pytest.mark.parametrize("options", [{}, {"readout": (8,)}, {"factors": "matrix"}])
 def test_precision_factors_are_the_prior_where_nothing_is_known(options):
-    pearl = make(factors="precision", **options)
-    mean, variance = pearl.belief.posterior(pearl.networks(KEY).encoder, pearl.belief.blank((1, 1)))
+    pearl = make(**{"factors": "precision"} | options)
+    mean, variance, _ = pearl.belief.posterior(pearl.networks(KEY).encoder, pearl.belief.blank((1, 1)))
     assert float(jnp.abs(mean).max()) == 0 and float(jnp.abs(variance - 1).max()) == 0
 
 
@@ -233,8 +268,8 @@ def test_only_critic_loss_and_kl_reach_the_encoder():
 
     def through(loss):
         def of(encoder):
-            mean, variance = pearl.belief.infer(encoder, *ctx)
-            return loss(mean + jnp.sqrt(variance) * noises["z"], mean, variance)
+            q = pearl.belief.infer(encoder, *ctx)
+            return loss(q.at(noises["z"]), q.mean, q.variance)
 
         return norm(jax.grad(of)(nets.encoder))  # fmt: skip
 
@@ -478,14 +513,14 @@ def test_prior_of_tasks_is_their_posteriors_together_and_yields_to_what_is_known
     state, _ = pearl.iterate(filled(pearl), ENV, KEY, "train")
     mean, variance = np.random.default_rng(0).normal(3.0, 0.5, (6, 3)), np.full((6, 3), 0.01)
     mean[:3] -= 6.0  # half of the tasks on either side
-    belief, points = pearl.belief, pearl.belief.points_of(jnp.asarray(mean), jnp.asarray(variance))
+    belief, points = pearl.belief, pearl.belief.points_of(Gaussian(jnp.asarray(mean), jnp.asarray(variance)))
     memory = belief.begin(KEY, (4000, 1), points)
     assert 0.45 < float((memory.z > 0).mean()) < 0.55 and float((jnp.abs(memory.z) > 1.0).mean()) > 0.98
     side = np.asarray(memory.z > 0)[:, 0]
     assert (side.all(axis=1) | ~side.any(axis=1)).all()  # jointly, not dimension by dimension
     half = np.asarray(points > 0)[:, 0].astype(int)
     assert np.abs(np.diff(half)).sum() == 1  # in order, so that even indices spread over the tasks
-    known = jnp.full((4000, 3), 2.0), jnp.full((4000, 3), 1e-4)
+    known = Gaussian(jnp.full((4000, 3), 2.0), jnp.full((4000, 3), 1e-4))
     z = belief.draw(memory, KEY, jnp.ones(4000, bool), known, points).z
     assert abs(float(z.mean()) - 2.0) < 1e-2 and 0.009 < float(z.std()) < 0.011
     # after a gradient step: of the networks as they are now, in what acts, and not what training starts with

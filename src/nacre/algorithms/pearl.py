@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from nacre import distributions, nn, replay, rollout
+from nacre import nn, replay, rollout
+from nacre.distributions import Gaussian
 from nacre.replay import Batch, Replay
 from nacre.types import (
     Environment,
@@ -76,8 +77,9 @@ class Config:
     updates_per_slice: int = 100  # gradient steps per dispatch
     exploration_episodes: int = 2  # episodes of a trial that act on the prior (num_exp_traj_eval)
     latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
-    factors: Literal["variance", "precision"] = "variance"  # precision: the encoder gives precisions and the prior is a
-    # factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
+    factors: Literal["variance", "precision", "matrix"] = "variance"  # precision: the encoder gives precisions and the
+    # prior is a factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
+    # matrix: the same with factors that are not diagonal, so that a transition can tell one combination of z's dimensions
     draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw
     # from its posterior, together without gaps and repeats (ours)
     prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
@@ -119,6 +121,8 @@ class Config:
         sums = {"context_reach": 0, "trial_evidence": 1.0, "readout": (), "context_pieces": 0}
         if self.encoder == "gru" and any(getattr(self, name) != value for name, value in sums.items()):
             raise ValueError(f"a gru encoder does not multiply factors of transitions: leave alone {', '.join(sums)}")
+        if self.factors == "matrix" and self.readout:
+            raise ValueError("a readout multiplies diagonal factors: with factors matrix, set readout ()")
         if self.context_pieces and self.context_source == "rl_batch":
             raise ValueError("the critic's batch has no stretches: with context_source rl_batch, set context_pieces 0")
         if self.context_pieces and self.context_batch % self.context_pieces:
@@ -212,8 +216,8 @@ class PEARL:
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
-        tasks = jnp.zeros((1, self.config.latent_size))
-        prior = self.belief.points_of(tasks, tasks + 1.0) if self.config.prior == "tasks" else None
+        nothing = jnp.zeros((1, self.config.latent_size))
+        prior = self.belief.points_of(Gaussian(nothing, nothing + 1.0)) if self.config.prior == "tasks" else None
         return State(nets, prior, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
@@ -256,8 +260,8 @@ class PEARL:
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """Named arrays for pictures: the posterior and the z acted with."""
-        mean, variance = self.belief.posterior(params.encoder, memory)
-        return {"mean": mean, "variance": variance, "z": memory.z}
+        q = self.belief.posterior(params.encoder, memory)
+        return {"mean": q.mean, "variance": q.variance, "z": memory.z}
 
     # --------------------------------------------------------------------------------------- inference of z
 
@@ -279,14 +283,14 @@ class PEARL:
         """L8: L_Q + beta KL as a function of (encoder, critics). The target is a constant, z inside it too."""
         encoder, critics = trained
         c = self.config
-        mean, variance = self.belief.infer(encoder, *context)
-        z = mean + jnp.sqrt(variance) * noises["z"]
+        q = self.belief.infer(encoder, *context)
+        z = q.at(noises["z"])
         target = jax.lax.stop_gradient(self.learner.bellman_target(nets.sac, batch, z, noises["next_action"]))
         critic, q1 = sac.critic_loss(critics, batch, z, target, self.spec.discrete)
         gaussian = c.latent == "gaussian"
-        kl = distributions.kl_to_standard_normal(mean, variance).sum() if gaussian else jnp.zeros(())
+        kl = q.kl_to_standard_normal().sum() if gaussian else jnp.zeros(())
         loss = critic + (c.kl_weight * kl if c.bottleneck and gaussian else 0.0)
-        aux = {"z": z, "mean": mean, "variance": variance, "kl": kl, "critic": critic, "q": q1, "target": target}
+        aux = {"z": z, "posterior": q, "kl": kl, "critic": critic, "q": q1, "target": target}
         return loss, aux
 
     def update(self, nets: Networks, optimisers: dict, batch: Batch, context, noises) -> tuple[Networks, dict, dict]:
@@ -307,8 +311,8 @@ class PEARL:
         rest, metrics = self.learner.improve(nets.sac, critics, batch, z, noises["action"], step)
         metrics |= {
             "loss/critic": aux["critic"], "q/mean": aux["q"].mean(), "q/target": aux["target"].mean(),
-            "kl/posterior": aux["kl"] / aux["mean"].shape[0], "posterior/mean_abs": jnp.abs(aux["mean"]).mean(),
-            "posterior/variance": aux["variance"].mean(),
+            "kl/posterior": aux["kl"] / z.shape[0], "posterior/mean_abs": jnp.abs(aux["posterior"].mean).mean(),
+            "posterior/variance": aux["posterior"].variance.mean(),
         }  # fmt: skip
         return Networks(encoder, rest), opt, metrics
 
@@ -437,8 +441,8 @@ def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, t
     n, e = use.shape
     ctx_key, z_key = jax.random.split(key)
     x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
-    mean, variance = algorithm.belief.infer(params.encoder, x, valid)
-    z = algorithm.belief.place(mean, variance, jax.random.uniform(z_key, mean.shape), params.prior)
+    q = algorithm.belief.infer(params.encoder, x, valid)
+    z = algorithm.belief.place(q, jax.random.uniform(z_key, (n * e, 1, q.mean.shape[-1])), params.prior)
     return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))
 
 
@@ -457,6 +461,6 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
     if prior is not None:
         every = jnp.arange(state.replay.total.shape[0])
         context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every)
-        prior = algorithm.belief.points_of(*algorithm.belief.infer(nets.encoder, *context))
+        prior = algorithm.belief.points_of(algorithm.belief.infer(nets.encoder, *context))
     state = dataclasses.replace(state, nets=nets, prior=prior, optimisers=optimisers, updates=state.updates + steps)
     return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

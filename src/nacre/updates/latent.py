@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from nacre import distributions, nn
+from nacre.distributions import Gaussian
 
 POINTS = 256  # of the tasks' posteriors together
 DRAWS_PER_TASK = 16  # draws from each task's posterior that they are taken from
@@ -27,7 +28,8 @@ class Memory(eqx.Module):
     """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
 
     z: Array  # [N, E, latent]
-    precision: Array  # [N, width]; zero: nothing seen, q = r(z). Deterministic: the number of transitions
+    precision: Array  # [N, width]; zero: nothing seen, q = r(z). Deterministic: the number of transitions. With matrix
+    # factors: [N, latent^2], a precision matrix
     weighted: Array  # [N, width] precision * mean. Deterministic: the sum of embeddings
     hidden: Array  # [N, width] of a recurrent encoder, width 0 otherwise
     episodes: Array  # [N] episodes seen in this trial
@@ -57,7 +59,10 @@ class Belief:
 
     size: int  # dimensions of z
     latent: Literal["gaussian", "deterministic"] = "gaussian"
-    factors: Literal["variance", "precision"] = "variance"  # what the encoder gives; precision: r(z) is a factor, too
+    factors: Literal["variance", "precision", "matrix"] = (
+        "variance"  # what the encoder gives; with precision and matrix
+    )
+    # (factors that are not diagonal) r(z) is a factor, too
     draws: Literal["random", "spread"] = "random"
     recurrent_width: int = 0  # of a recurrent encoder's state
     evidence: int = (
@@ -72,7 +77,11 @@ class Belief:
     @property
     def factor_size(self) -> int:
         """Numbers that the encoder gives per factor."""
-        return self.width * (1 if self.latent == "deterministic" else 2)
+        return self.width * (1 if self.latent == "deterministic" else 2) + self.matrix * self.size**2
+
+    @property
+    def matrix(self) -> bool:
+        return self.factors == "matrix" and self.latent == "gaussian"
 
     def readout(self, layers: tuple[int, ...]) -> tuple[int, ...]:
         """Sizes of a readout with these hidden layers; (): none."""
@@ -82,18 +91,22 @@ class Belief:
     def blank(self, rows: tuple[int, int]) -> Memory:
         """Nothing seen, z = 0."""
         zeros, hidden = jnp.zeros((rows[0], self.width)), jnp.zeros((rows[0], self.recurrent_width))
+        precision = jnp.zeros((rows[0], self.size**2)) if self.matrix else zeros
         episodes, shift = jnp.zeros(rows[0], jnp.int32), jnp.zeros((rows[0], 1, self.size))
-        return Memory(jnp.zeros((*rows, self.size)), zeros, zeros, hidden, episodes, shift)
+        return Memory(jnp.zeros((*rows, self.size)), precision, zeros, hidden, episodes, shift)
 
     def begin(self, key: Array, rows: tuple[int, int], points: Array | None = None) -> Memory:
         """Nothing seen, z from the prior."""
         shift_key, draw_key = jax.random.split(key)
         memory = dataclasses.replace(self.blank(rows), shift=jax.random.uniform(shift_key, (rows[0], 1, self.size)))
         prior = jnp.zeros((rows[0], self.size))
-        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), (prior, prior), points)
+        return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), Gaussian(prior, prior), points)
 
-    def posterior(self, encoder: nn.ContextEncoder, memory: Memory) -> tuple[Array, Array]:
-        """Mean and variance of q(z|c), [N, latent] each; N(0, I) where nothing was seen (deterministic: 0, 0)."""
+    def posterior(self, encoder: nn.ContextEncoder, memory: Memory) -> Gaussian:
+        """q(z|c) of N trials; N(0, I) where nothing was seen (deterministic: mean and variance 0)."""
+        if self.matrix:
+            precision = memory.precision.reshape(-1, self.size, self.size) + jnp.eye(self.size)
+            return distributions.from_natural_matrix(precision, memory.weighted)
         deterministic = self.latent == "deterministic"
         prior = not deterministic and self.factors == "precision"
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
@@ -105,17 +118,21 @@ class Belief:
                 raw = encoder.readout(jnp.concatenate([mean, -jnp.log(variance)], axis=-1))
                 mean, raw = jnp.split(raw, 2, axis=-1)
                 mean, variance = jnp.where(seen, mean, 0.0), jnp.where(seen, jnp.exp(-jax.nn.softplus(raw)), 1.0)
-        return mean, jnp.zeros_like(variance) if deterministic else variance
+        return Gaussian(mean, jnp.zeros_like(variance) if deterministic else variance)
 
     def draw(
-        self, memory: Memory, key: Array, informed: Array, posterior: tuple[Array, Array], points: Array | None = None
+        self, memory: Memory, key: Array, informed: Array, posterior: Gaussian, points: Array | None = None
     ) -> Memory:
-        """z of each of the E episodes from the posterior (mean and variance) where `informed` [N], else from the prior."""
-        mean, variance = posterior
+        """z of each of the E episodes from the posterior where `informed` [N], else from the prior."""
         prior_variance = 0.0 if self.latent == "deterministic" else 1.0
-        mean = jnp.where(informed[:, None], mean, 0.0)[:, None]
-        variance = jnp.where(informed[:, None], variance, prior_variance)[:, None]
-        return dataclasses.replace(memory, z=self.place(mean, variance, self.uniform(memory, key), points))
+        mean = jnp.where(informed[:, None], posterior.mean, 0.0)
+        variance = jnp.where(informed[:, None], posterior.variance, prior_variance)
+        root = posterior.root
+        if root is not None:
+            root = jnp.where(informed[:, None, None], root, jnp.eye(self.size))
+        return dataclasses.replace(
+            memory, z=self.place(Gaussian(mean, variance, root), self.uniform(memory, key), points)
+        )
 
     def uniform(self, memory: Memory, key: Array) -> Array:
         """Uniform numbers in (0, 1) for z, [N, E, latent]. spread: u_k = shift + k step mod 1, a step per dimension: a
@@ -125,25 +142,33 @@ class Belief:
         k = memory.episodes[:, None, None] + jnp.arange(memory.z.shape[1])[:, None]
         return (memory.shift + k * jnp.asarray(sequence_steps(self.size))) % 1.0
 
-    def place(self, mean: Array, variance: Array, u: Array, points: Array | None) -> Array:
-        """The z at u in (0, 1)^latent of N(mean, variance). points [P, latent] of what the tasks' posteriors are together
-        stand for the prior: they are used in the measure in which a dimension still has the prior's variance."""
+    def place(self, q: Gaussian, u: Array, points: Array | None) -> Array:
+        """The z [N, E, latent] at u in (0, 1)^latent of q, of N trials. points [P, latent] of what the tasks' posteriors are
+        together stand for the prior: they are used in the measure in which a direction still has the prior's variance."""
         noise = jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6))
+        of_tasks = noise
         if points is not None:
             of_tasks = points[jnp.minimum((u[..., 0] * len(points)).astype(jnp.int32), len(points) - 1)]
+        if q.root is None:
+            variance = q.variance[:, None]
             open_ = jnp.clip(variance, 0.0, 1.0)
-            noise = (1 - open_) * noise + open_ * of_tasks
-        return mean + jnp.sqrt(variance) * noise
+            return q.mean[:, None] + jnp.sqrt(variance) * ((1 - open_) * noise + open_ * of_tasks)
+        # the same along the covariance's own axes, of which none has more variance than the prior
+        variance, axes = jnp.linalg.eigh(q.root @ jnp.swapaxes(q.root, -1, -2))
+        open_ = jnp.clip(variance, 0.0, 1.0)[:, None]
+        noise, of_tasks = noise @ axes, of_tasks @ axes
+        z = jnp.sqrt(open_) * ((1 - open_) * noise + open_ * of_tasks)
+        return q.mean[:, None] + z @ jnp.swapaxes(axes, -1, -2)
 
-    def points_of(self, mean: Array, variance: Array) -> Array:
-        """Points [POINTS, latent] of the mixture of N(mean_i, variance_i), [n, latent] each, in order along the direction in
-        which the means differ most, so that an even sequence of indices spreads over the tasks."""
-        k = jnp.arange(DRAWS_PER_TASK)[:, None] + 0.5
-        i = jnp.arange(mean.shape[0])[:, None, None]
+    def points_of(self, q: Gaussian) -> Array:
+        """Points [POINTS, latent] of the mixture of the Gaussians of n tasks, in order along the direction in which the
+        means differ most, so that an even sequence of indices spreads over the tasks."""
+        k = jnp.arange(DRAWS_PER_TASK)[:, None, None] + 0.5
+        i = jnp.arange(q.mean.shape[0])[:, None]
         u = (k / DRAWS_PER_TASK + (k + i) * jnp.asarray(sequence_steps(self.size))) % 1.0
-        points = mean[:, None] + jnp.sqrt(variance)[:, None] * jax.scipy.special.ndtri(jnp.clip(u, 1e-3, 1 - 1e-3))
-        points = points.reshape(-1, self.size)
-        spread = mean - mean.mean(axis=0)
+        points = q.at(jax.scipy.special.ndtri(jnp.clip(u, 1e-3, 1 - 1e-3)))  # [draw, task, latent]
+        points = points.swapaxes(0, 1).reshape(-1, self.size)
+        spread = q.mean - q.mean.mean(axis=0)
         direction = jnp.linalg.eigh(spread.T @ spread)[1][:, -1]
         order = jnp.argsort(points @ direction)
         chosen = ((jnp.arange(POINTS) + 0.5) / POINTS * len(points)).astype(jnp.int32)
@@ -164,8 +189,15 @@ class Belief:
             precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
             weighted = (factors * keep).sum(axis=1)
         else:
-            mean, raw = jnp.split(factors, 2, axis=-1)
-            if self.factors == "precision":
+            mean, raw, skew = jnp.split(factors, [self.width, 2 * self.width], axis=-1)
+            if self.matrix:
+                # A factor is `size` readings of (I + skew) z, independent of each other: N(mean; (I + skew) z, 1 / each).
+                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
+                axes = skew.reshape(*skew.shape[:2], self.size, self.size) + jnp.eye(self.size)
+                heavy = each[..., None] * axes
+                precision = jnp.einsum("nmri,nmrj->nij", heavy, axes).reshape(-1, self.size**2)
+                weighted = jnp.einsum("nmri,nmr->ni", heavy, mean)
+            elif self.factors == "precision":
                 each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
                 precision, weighted = each.sum(axis=1), (each * mean).sum(axis=1)
             else:
@@ -179,8 +211,6 @@ class Belief:
             precision, weighted = memory.precision + weight * precision, memory.weighted + weight * weighted
         return dataclasses.replace(memory, precision=precision, weighted=weighted, hidden=hidden)
 
-    def infer(
-        self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0
-    ) -> tuple[Array, Array]:
-        """Context -> mean and variance of q(z|c), [N, latent] each; see `see`. Differentiable in the encoder."""
+    def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0) -> Gaussian:
+        """Context -> q(z|c) of N tasks; see `see`. Differentiable in the encoder."""
         return self.posterior(encoder, self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
