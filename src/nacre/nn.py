@@ -19,7 +19,6 @@ class MLP(eqx.Module):
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
-    norm: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -28,12 +27,10 @@ class MLP(eqx.Module):
         key: Array,
         out_scale: float = 3e-3,
         hidden_bias: float = 0.1,
-        norm: bool = False,
     ):
-        """sizes = (in, hidden..., out). norm: hidden units of a row are brought to mean 0 and variance 1 before the ReLU
-        (Ba et al. 2016, without gains). Initialisation of the official PEARL code (rlkit): hidden weights uniform
+        """sizes = (in, hidden..., out). Initialisation of the official PEARL code (rlkit): hidden weights uniform
         within 1/sqrt(fan-out) (its known slip: the literature says fan-in), hidden biases 0.1, output +-out_scale."""
-        weights, biases, self.norm = [], [], norm
+        weights, biases = [], []
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
             last = layer == len(sizes) - 2
@@ -54,7 +51,7 @@ class MLP(eqx.Module):
             h = (h.reshape(shared.shape[0], -1, h.shape[-1]) + shared[:, None]).reshape(h.shape)
         h = h + self.biases[0]
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
-            h = jax.nn.relu(jax.nn.standardize(h, axis=-1) if self.norm else h) @ weight + bias
+            h = jax.nn.relu(h) @ weight + bias
         return h
 
 
@@ -106,29 +103,16 @@ class RecurrentCore(eqx.Module):
 
 
 class ContextEncoder(eqx.Module):
-    """Factors of a posterior over the task. mlp: one per transition of the context; recurrent: one for its sequence.
-    readout: layers from the product of the factors to the posterior, where the product itself is not the posterior."""
+    """Factors of a posterior over the task. mlp: one per transition of the context; recurrent: one for its sequence."""
 
     net: MLP
     core: RecurrentCore | None
     head: MLP | None
-    readout: MLP | None
 
-    def __init__(
-        self,
-        in_size: int,
-        hidden: tuple[int, ...],
-        out: int,
-        recurrent: bool,
-        readout: tuple[int, ...] = (),
-        *,
-        key: Array,
-    ):
-        """readout: its sizes (in, hidden..., out); (): none."""
+    def __init__(self, in_size: int, hidden: tuple[int, ...], out: int, recurrent: bool, *, key: Array):
         net_key, core_key, head_key = jax.random.split(key, 3)
         width = hidden[-1]
-        scale = width**-0.5 if recurrent or readout else 3e-3
+        scale = width**-0.5 if recurrent else 3e-3
         self.net = MLP((in_size, *hidden, width if recurrent else out), key=net_key, out_scale=scale)
         self.core = RecurrentCore(width, width, key=core_key) if recurrent else None
         self.head = MLP((width, out), key=head_key) if recurrent else None
-        self.readout = MLP(readout, key=jax.random.fold_in(head_key, 1)) if readout else None

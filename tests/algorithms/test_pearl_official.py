@@ -50,7 +50,6 @@ def mlp(when: str, name: str, template: nn.MLP) -> nn.MLP:
     fresh = object.__new__(nn.MLP)
     object.__setattr__(fresh, "weights", tuple(map(jnp.asarray, weights)))
     object.__setattr__(fresh, "biases", tuple(map(jnp.asarray, biases)))
-    object.__setattr__(fresh, "norm", False)
     assert jax.tree.structure(fresh) == jax.tree.structure(template)
     return fresh
 
@@ -61,7 +60,6 @@ def networks(when: str, template: Networks) -> Networks:
         ("net", mlp(when, "encoder", template.encoder.net)),
         ("core", None),
         ("head", None),
-        ("readout", None),
     ):
         object.__setattr__(encoder, field, value)
     policy = object.__new__(nn.GaussianPolicy)

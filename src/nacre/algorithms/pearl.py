@@ -56,6 +56,7 @@ class Config:
     encoder_hidden: tuple[int, ...] = (200, 200, 200)  # layers of the encoder
     learning_rate: float = 3e-4  # Adam, all networks
     decay_updates: int = 0  # the learning rate falls linearly to a twentieth by this gradient step (ours); 0: constant
+    decay_from: int = 0  # ... from this one
     discount: float = 0.99  # gamma
     target_rate: float = 0.005  # tau, each gradient step
     reward_scale: float = 5.0  # multiplies the reward in the Bellman target only; 1 / temperature
@@ -85,8 +86,6 @@ class Config:
     prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
     # training tasks together; the KL term does not make them N(0, I) (ours)
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
-    readout: tuple[int, ...] = ()  # layers from the product of the factors to q(z|c) (ours); (): the product is q
-    evidence_size: int = 32  # dimensions of the factors where there is a readout (ours)
     bottleneck: bool = True  # False: no KL term
     context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
     # critic's batch
@@ -96,7 +95,6 @@ class Config:
     trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
-    critic_norm: bool = False  # layer normalisation in the critics (ours)
     temperature: float = 1.0  # alpha, or where it starts
     learn_temperature: bool = False  # modern SAC: keep the entropy at target_entropy
     target_entropy: float | None = None  # nats; None: minus the number of action dimensions (discrete: 0.3 log n)
@@ -104,11 +102,13 @@ class Config:
     def __post_init__(self):
         require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
                          "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature "
-                         "trial_evidence evidence_size")  # fmt: skip
-        require_not_negative(self, "decay_updates context_reach context_pieces initial_updates posterior_steps extra_steps "
-                             "exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
+                         "trial_evidence")  # fmt: skip
+        require_not_negative(self, "decay_updates decay_from context_reach context_pieces initial_updates posterior_steps "
+                             "extra_steps exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
         require_fraction(self, "discount target_rate")
-        require_layers(self, "hidden encoder_hidden" + " readout" * bool(self.readout))
+        require_layers(self, "hidden encoder_hidden")
+        if self.decay_from and self.decay_from >= self.decay_updates:
+            raise ValueError(f"decay_from ({self.decay_from}) must be below decay_updates ({self.decay_updates})")
         if self.updates_per_iteration % self.updates_per_slice:
             raise ValueError(
                 f"updates_per_slice ({self.updates_per_slice}) must divide updates_per_iteration "
@@ -118,11 +118,9 @@ class Config:
             raise ValueError(
                 "a gru encoder needs an ordered context: use context_source recent or buffer, not rl_batch"
             )
-        sums = {"context_reach": 0, "trial_evidence": 1.0, "readout": (), "context_pieces": 0}
+        sums = {"context_reach": 0, "trial_evidence": 1.0, "context_pieces": 0}
         if self.encoder == "gru" and any(getattr(self, name) != value for name, value in sums.items()):
             raise ValueError(f"a gru encoder does not multiply factors of transitions: leave alone {', '.join(sums)}")
-        if self.factors == "matrix" and self.readout:
-            raise ValueError("a readout multiplies diagonal factors: with factors matrix, set readout ()")
         if self.context_pieces and self.context_source == "rl_batch":
             raise ValueError("the critic's batch has no stretches: with context_source rl_batch, set context_pieces 0")
         if self.context_pieces and self.context_batch % self.context_pieces:
@@ -181,7 +179,7 @@ class PEARL:
     def belief(self) -> latent.Belief:
         c = self.config
         width = c.encoder_hidden[-1] if c.encoder == "gru" else 0
-        return latent.Belief(c.latent_size, c.latent, c.factors, c.draws, width, c.evidence_size if c.readout else 0)
+        return latent.Belief(c.latent_size, c.latent, c.factors, c.draws, width)
 
     def networks(self, key: Array) -> Networks:  # L1
         """Fresh networks, initialised as in the official code."""
@@ -189,8 +187,8 @@ class PEARL:
         enc_key, *keys = jax.random.split(key, 5)
         context = obs + act + 1 + (obs if c.context_next_obs else 0)
         sizes = context, c.encoder_hidden, self.belief.factor_size
-        encoder = nn.ContextEncoder(*sizes, c.encoder == "gru", self.belief.readout(c.readout), key=enc_key)
-        actor_critic = c.latent_size, c.hidden, c.critic, c.temperature, c.critic_norm
+        encoder = nn.ContextEncoder(*sizes, c.encoder == "gru", key=enc_key)
+        actor_critic = c.latent_size, c.hidden, c.critic, c.temperature
         return Networks(encoder, sac.networks(keys, self.spec, *actor_critic))
 
     @property
@@ -207,7 +205,8 @@ class PEARL:
         c = self.config
         if not c.decay_updates:
             return optax.adam(c.learning_rate)
-        return optax.adam(optax.linear_schedule(c.learning_rate, c.learning_rate / 20, c.decay_updates))
+        falling = c.decay_updates - c.decay_from, c.decay_from
+        return optax.adam(optax.linear_schedule(c.learning_rate, c.learning_rate / 20, *falling))
 
     def optimisers(self, nets: Networks) -> dict[str, Any]:
         names = ("critics", "policy", "log_alpha") + (() if nets.sac.value is None else ("value",))
@@ -256,11 +255,11 @@ class PEARL:
         memory = self.belief.see(params.encoder, memory, *self.context_of(episodes), self.config.trial_evidence)
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
         informed = memory.episodes >= self.config.exploration_episodes
-        return self.belief.draw(memory, key, informed, self.belief.posterior(params.encoder, memory), params.prior)
+        return self.belief.draw(memory, key, informed, self.belief.posterior(memory), params.prior)
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """Named arrays for pictures: the posterior and the z acted with."""
-        q = self.belief.posterior(params.encoder, memory)
+        q = self.belief.posterior(memory)
         return {"mean": q.mean, "variance": q.variance, "z": memory.z}
 
     # --------------------------------------------------------------------------------------- inference of z

@@ -41,15 +41,14 @@ FAST = {
         batch_size=32, context_batch=64, critic="twin", temperature=0.25, initial_steps=2000, tasks_per_iteration=4,
         prior_steps=600, extra_steps=400, updates_per_iteration=2000, env_steps=810_000, eval_repetitions=4,
     ),
-    # Contexts of one to three whole stretches, as a trial has, from all data, and a readout: where the goal is follows from
-    # moments of what was seen that a product of Gaussians cannot invert. To step closer is already the best, so the discount
-    # is low, and what one action is worth is not lost in the value's range.
+    # A reward tells one linear equation for the goal's place (and its square), which is what a matrix factor holds. Contexts
+    # of one to three stretches, as a trial has, from all data. To step closer is already the best, so the discount is low,
+    # and what one action is worth is not lost in the value's range.
     "point-robot": dict(
-        latent_size=10, hidden=(128, 128), encoder_hidden=(128, 128), learning_rate=1e-3, kl_weight=0.01, meta_batch=32,
-        batch_size=16, context_batch=60, context_pieces=3, context_source="buffer", factors="precision", readout=(128,),
-        critic_norm=True, reward_scale=30.0, temperature=0.3, policy_mean_weight=0.0, discount=0.5, initial_steps=200,
-        tasks_per_iteration=80, prior_steps=40, extra_steps=20, updates_per_iteration=200, exploration_episodes=1,
-        env_steps=500_000,
+        hidden=(128, 128), encoder_hidden=(128, 128), learning_rate=1e-3, kl_weight=0.01, meta_batch=32, batch_size=16,
+        context_batch=60, context_pieces=3, context_source="buffer", factors="matrix", reward_scale=30.0, temperature=0.3,
+        policy_mean_weight=0.0, discount=0.5, initial_steps=200, tasks_per_iteration=80, prior_steps=40, extra_steps=20,
+        updates_per_iteration=200, exploration_episodes=1, env_steps=250_000,
     ),
     # Held actions find every goal a few times; without gradient steps on these alone, episodes that found nothing thin out
     # the rewards in the buffer before the encoder has learnt what a reward says, and some seeds never start. Later z

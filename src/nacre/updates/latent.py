@@ -28,9 +28,9 @@ class Memory(eqx.Module):
     """Natural parameters of q(z|c): sums over the transitions seen, so a trial of any length fits. Leading axis N."""
 
     z: Array  # [N, E, latent]
-    precision: Array  # [N, width]; zero: nothing seen, q = r(z). Deterministic: the number of transitions. With matrix
+    precision: Array  # [N, latent]; zero: nothing seen, q = r(z). Deterministic: the number of transitions. With matrix
     # factors: [N, latent^2], a precision matrix
-    weighted: Array  # [N, width] precision * mean. Deterministic: the sum of embeddings
+    weighted: Array  # [N, latent] precision * mean. Deterministic: the sum of embeddings
     hidden: Array  # [N, width] of a recurrent encoder, width 0 otherwise
     episodes: Array  # [N] episodes seen in this trial
     shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
@@ -65,32 +65,19 @@ class Belief:
     # (factors that are not diagonal) r(z) is a factor, too
     draws: Literal["random", "spread"] = "random"
     recurrent_width: int = 0  # of a recurrent encoder's state
-    evidence: int = (
-        0  # dimensions in which factors are multiplied before the encoder's readout; 0: those of z, no readout
-    )
-
-    @property
-    def width(self) -> int:
-        """Dimensions of a factor: z's own, or the evidence's where the encoder has a readout."""
-        return self.evidence or self.size
 
     @property
     def factor_size(self) -> int:
         """Numbers that the encoder gives per factor."""
-        return self.width * (1 if self.latent == "deterministic" else 2) + self.matrix * self.size**2
+        return self.size * (1 if self.latent == "deterministic" else 2) + self.matrix * self.size**2
 
     @property
     def matrix(self) -> bool:
         return self.factors == "matrix" and self.latent == "gaussian"
 
-    def readout(self, layers: tuple[int, ...]) -> tuple[int, ...]:
-        """Sizes of a readout with these hidden layers; (): none."""
-        parts = 1 if self.latent == "deterministic" else 2  # mean, and log precision; mean, and variance
-        return (parts * self.evidence, *layers, parts * self.size) if layers else ()
-
     def blank(self, rows: tuple[int, int]) -> Memory:
         """Nothing seen, z = 0."""
-        zeros, hidden = jnp.zeros((rows[0], self.width)), jnp.zeros((rows[0], self.recurrent_width))
+        zeros, hidden = jnp.zeros((rows[0], self.size)), jnp.zeros((rows[0], self.recurrent_width))
         precision = jnp.zeros((rows[0], self.size**2)) if self.matrix else zeros
         episodes, shift = jnp.zeros(rows[0], jnp.int32), jnp.zeros((rows[0], 1, self.size))
         return Memory(jnp.zeros((*rows, self.size)), precision, zeros, hidden, episodes, shift)
@@ -102,7 +89,7 @@ class Belief:
         prior = jnp.zeros((rows[0], self.size))
         return self.draw(memory, draw_key, jnp.zeros(rows[0], bool), Gaussian(prior, prior), points)
 
-    def posterior(self, encoder: nn.ContextEncoder, memory: Memory) -> Gaussian:
+    def posterior(self, memory: Memory) -> Gaussian:
         """q(z|c) of N trials; N(0, I) where nothing was seen (deterministic: mean and variance 0)."""
         if self.matrix:
             precision = memory.precision.reshape(-1, self.size, self.size) + jnp.eye(self.size)
@@ -110,14 +97,6 @@ class Belief:
         deterministic = self.latent == "deterministic"
         prior = not deterministic and self.factors == "precision"
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
-        if encoder.readout is not None:
-            seen = (memory.precision > 0).any(axis=-1, keepdims=True)
-            if deterministic:
-                mean = variance = jnp.where(seen, encoder.readout(mean), 0.0)
-            else:
-                raw = encoder.readout(jnp.concatenate([mean, -jnp.log(variance)], axis=-1))
-                mean, raw = jnp.split(raw, 2, axis=-1)
-                mean, variance = jnp.where(seen, mean, 0.0), jnp.where(seen, jnp.exp(-jax.nn.softplus(raw)), 1.0)
         return Gaussian(mean, jnp.zeros_like(variance) if deterministic else variance)
 
     def draw(
@@ -189,7 +168,7 @@ class Belief:
             precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
             weighted = (factors * keep).sum(axis=1)
         else:
-            mean, raw, skew = jnp.split(factors, [self.width, 2 * self.width], axis=-1)
+            mean, raw, skew = jnp.split(factors, [self.size, 2 * self.size], axis=-1)
             if self.matrix:
                 # A factor is `size` readings of (I + skew) z, independent of each other: N(mean; (I + skew) z, 1 / each).
                 each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
@@ -213,4 +192,4 @@ class Belief:
 
     def infer(self, encoder: nn.ContextEncoder, x: Array, valid: Array, weight: Array | float = 1.0) -> Gaussian:
         """Context -> q(z|c) of N tasks; see `see`. Differentiable in the encoder."""
-        return self.posterior(encoder, self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
+        return self.posterior(self.see(encoder, self.blank((x.shape[0], 1)), x, valid, weight))
