@@ -55,7 +55,7 @@ FAST = {
     # explores, so the policy need not: a low temperature.
     "sparse-point-robot": dict(
         **_SMALL, decay_from=80_000, decay_updates=131_000, batch_size=32, context_batch=128, context_source="buffer",
-        factors="matrix", draws="spread", prior="tasks", context_reach=400, trial_evidence=0.7, kl_weight=0.3,
+        factors="matrix", draws="spread", prior="tasks", context_reach=400, trial_evidence=0.4, kl_weight=1.2,
         reward_scale=30.0, temperature=0.1, policy_mean_weight=0.0, discount=0.9, initial_steps=1600,
         initial_exploration="held", initial_updates=10_000, tasks_per_iteration=16, prior_steps=100, posterior_steps=100,
         extra_steps=0, updates_per_iteration=500, exploration_episodes=5, env_steps=900_000,
