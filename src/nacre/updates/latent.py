@@ -128,16 +128,15 @@ class Belief:
         of_tasks = noise
         if points is not None:
             of_tasks = points[jnp.minimum((u[..., 0] * len(points)).astype(jnp.int32), len(points) - 1)]
-        if q.root is None:
-            variance = q.variance[:, None]
-            open_ = jnp.clip(variance, 0.0, 1.0)
-            return q.mean[:, None] + jnp.sqrt(variance) * ((1 - open_) * noise + open_ * of_tasks)
-        # the same along the covariance's own axes, of which none has more variance than the prior
-        variance, axes = jnp.linalg.eigh(q.root @ jnp.swapaxes(q.root, -1, -2))
-        open_ = jnp.clip(variance, 0.0, 1.0)[:, None]
-        noise, of_tasks = noise @ axes, of_tasks @ axes
-        z = jnp.sqrt(open_) * ((1 - open_) * noise + open_ * of_tasks)
-        return q.mean[:, None] + z @ jnp.swapaxes(axes, -1, -2)
+        variance = q.variance
+        if q.root is not None:  # along the covariance's own axes, of which none has more variance than the prior
+            variance, axes = jnp.linalg.eigh(q.root @ jnp.swapaxes(q.root, -1, -2))
+            variance = jnp.clip(variance, 0.0, 1.0)
+            noise, of_tasks = noise @ axes, of_tasks @ axes
+        variance = variance[:, None]
+        open_ = jnp.clip(variance, 0.0, 1.0)
+        z = jnp.sqrt(variance) * ((1 - open_) * noise + open_ * of_tasks)
+        return q.mean[:, None] + (z if q.root is None else z @ jnp.swapaxes(axes, -1, -2))
 
     def points_of(self, q: Gaussian) -> Array:
         """Points [POINTS, latent] of the mixture of the Gaussians of n tasks, in order along the direction in which the
@@ -153,6 +152,25 @@ class Belief:
         chosen = ((jnp.arange(POINTS) + 0.5) / POINTS * len(points)).astype(jnp.int32)
         return points[order[chosen]]
 
+    def product(self, factors: Array, keep: Array) -> tuple[Array, Array]:
+        """Natural parameters of the product of M factors [N, M, factor_size] where `keep` [N, M, 1]: precision and weighted
+        as a Memory has them."""
+        if self.latent == "deterministic":  # the mean of the embeddings
+            count = jnp.broadcast_to(keep.sum(axis=1), (factors.shape[0], self.size)).astype(factors.dtype)
+            return count, (factors * keep).sum(axis=1)
+        mean, raw, skew = jnp.split(factors, [self.size, 2 * self.size], axis=-1)
+        if self.factors == "variance":
+            variance = jnp.where(keep, jax.nn.softplus(raw), jnp.inf)  # an infinite variance is no evidence
+            return distributions.product_of_gaussians(mean, variance, axis=1)
+        each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
+        if not self.matrix:
+            return each.sum(axis=1), (each * mean).sum(axis=1)
+        # A factor is `size` readings of (I + skew) z, independent of each other: N(mean; (I + skew) z, 1 / each).
+        axes = skew.reshape(*skew.shape[:2], self.size, self.size) + jnp.eye(self.size)
+        heavy = each[..., None] * axes
+        precision = jnp.einsum("nmri,nmrj->nij", heavy, axes).reshape(-1, self.size**2)
+        return precision, jnp.einsum("nmri,nmr->ni", heavy, mean)
+
     def see(
         self, encoder: nn.ContextEncoder, memory: Memory, x: Array, valid: Array, weight: Array | float = 1.0
     ) -> Memory:
@@ -164,24 +182,7 @@ class Belief:
         if encoder.core is not None:
             _, hidden = encoder.core(jax.nn.relu(factors), hidden, valid)
             factors, keep = encoder.head(hidden)[:, None], valid.any(axis=1)[:, None, None]
-        if self.latent == "deterministic":  # the mean of the embeddings
-            precision = jnp.broadcast_to(keep.sum(axis=1), memory.weighted.shape).astype(factors.dtype)
-            weighted = (factors * keep).sum(axis=1)
-        else:
-            mean, raw, skew = jnp.split(factors, [self.size, 2 * self.size], axis=-1)
-            if self.matrix:
-                # A factor is `size` readings of (I + skew) z, independent of each other: N(mean; (I + skew) z, 1 / each).
-                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
-                axes = skew.reshape(*skew.shape[:2], self.size, self.size) + jnp.eye(self.size)
-                heavy = each[..., None] * axes
-                precision = jnp.einsum("nmri,nmrj->nij", heavy, axes).reshape(-1, self.size**2)
-                weighted = jnp.einsum("nmri,nmr->ni", heavy, mean)
-            elif self.factors == "precision":
-                each = jnp.where(keep, jax.nn.softplus(raw + PRECISION_BIAS), 0.0)
-                precision, weighted = each.sum(axis=1), (each * mean).sum(axis=1)
-            else:
-                variance = jnp.where(keep, jax.nn.softplus(raw), jnp.inf)  # an infinite variance is no evidence
-                precision, weighted = distributions.product_of_gaussians(mean, variance, axis=1)
+        precision, weighted = self.product(factors, keep)
         if encoder.core is not None:  # the last output speaks for the whole sequence: replace, do not add
             new = keep[:, 0]
             precision = jnp.where(new, precision, memory.precision)
