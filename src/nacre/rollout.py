@@ -117,9 +117,24 @@ def uniform_action(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> Array:
     return jax.random.randint(key, rows, 0, spec.action.n)
 
 
+def habit(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> Array:
+    """What an episode [N, E] of `held` exploration keeps to: a uniformly random action; where actions are discrete, log
+    weights of a random distribution over them (uniform among all distributions), since one action alone leads nowhere."""
+    if isinstance(spec.action, Box):
+        return uniform_action(spec, key, rows)
+    return -jax.random.gumbel(
+        key, (*rows, spec.action.n)
+    )  # log of an exponential variate: Dirichlet(1), not normalised
+
+
 def held_action(memory: Memory, obs: Array, key: Array) -> Array:
-    """Scripted rule: repeat the action that memory holds, through the whole episode."""
+    """Scripted rule: repeat the action that memory holds."""
     return memory
+
+
+def held_distribution(memory: Memory, obs: Array, key: Array) -> Array:
+    """Scripted rule: draw from the distribution that memory holds."""
+    return jax.random.categorical(key, memory)
 
 
 # ------------------------------------------------------------------------------------------- families in JAX

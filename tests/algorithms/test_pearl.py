@@ -414,6 +414,21 @@ def test_held_exploration_repeats_one_action_per_episode_and_initial_updates_del
     assert phases == ["train", "train", "train", "collect"]
 
 
+def test_held_exploration_of_discrete_actions_keeps_to_one_distribution_per_episode():
+    env = GridNavi(horizon=200)
+    pearl = make(env, initial_exploration="held", initial_steps=200)
+    state = run(pearl, env, pearl.init(KEY, env, 5000), KEY, "initial")[0]
+    batch, _ = replay.sample_sequence(state.replay, KEY, jnp.arange(8), 200)
+    halves = np.asarray(batch.action.reshape(8, 2, 100, 5).mean(axis=2))  # shares of each action, [task, half, action]
+    assert np.abs(halves[:, 0] - halves[:, 1]).std() < 0.08  # sampling noise: 0.035
+    assert halves.mean(axis=1).std(axis=0).mean() > 0.1  # between distributions: 0.16
+    random = rollout.habit(env.spec, KEY, (5000, 1))
+    mean = np.asarray(jax.nn.softmax(random).mean(axis=(0, 1)))
+    np.testing.assert_allclose(mean, 0.2, atol=0.01)
+    spread = np.asarray(jax.nn.softmax(random)).std(axis=(0, 1))
+    np.testing.assert_allclose(spread, np.sqrt(0.2 * 0.8 / 6), atol=0.005)  # of a uniform Dirichlet over five
+
+
 def test_no_bottleneck_with_a_heavy_kl_differs_from_the_bottleneck():
     state = filled(make())
     a, b = (update_once(make(kl_weight=5.0, bottleneck=b), state)[0].encoder for b in (True, False))

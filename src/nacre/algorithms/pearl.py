@@ -67,7 +67,8 @@ class Config:
     batch_size: int = 256  # RL transitions per task
     context_batch: int = 100  # context transitions per task
     initial_steps: int = 2000  # env steps per training task before the first gradient step
-    initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode (ours)
+    initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode, or one
+    # random distribution over discrete actions (ours)
     initial_updates: int = 0  # gradient steps on the initial data beyond those of an iteration (ours)
     tasks_per_iteration: int = 5  # tasks that collect, drawn with replacement
     prior_steps: int = 400  # env steps per collecting task with prior z: context and RL data
@@ -422,8 +423,9 @@ class PEARL:
         if use is not None:
             memory = _informed(self, params, memory, state.replay, tasks, z_key, use)
         if scripted:
-            actor = rollout.Scripted(rollout.held_action, self.spec)
-            memory = rollout.uniform_action(self.spec, z_key, (tasks.shape[0], episodes))
+            rule = rollout.held_distribution if self.spec.discrete else rollout.held_action
+            actor = rollout.Scripted(rule, self.spec)
+            memory = rollout.habit(self.spec, z_key, (tasks.shape[0], episodes))
         family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
         data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes)
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
