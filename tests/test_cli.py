@@ -61,7 +61,7 @@ def test_help_of_train_shows_every_option_with_its_default(capsys):
     code, out, _ = nacre(capsys, "train", "pearl", "sparse-point-robot", "--help")
     text = re.sub(r"[│╭╰─\s]+", " ", out)
     assert code == 0
-    shown = "--latent-size|dimensions of z (default: 5)|--env-steps|--env.train-on-sparse|--seeds|--preset {fast,paper}"
+    shown = "--latent-size|dimensions of z (default: 3)|--env-steps|--env.train-on-sparse|--seeds|--preset {fast,paper}"
     for words in f"{shown}|learn from the sparse reward|--eval-every|--out|--resume".split("|"):
         assert words in text
     paper = nacre(capsys, "train", "pearl", "sparse-point-robot", "--preset", "paper", "--help")[1]
