@@ -117,24 +117,24 @@ def uniform_action(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> Array:
     return jax.random.randint(key, rows, 0, spec.action.n)
 
 
-def habit(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> Array:
-    """What an episode [N, E] of `held` exploration keeps to: a uniformly random action; where actions are discrete, log
-    weights of a random distribution over them (uniform among all distributions), since one action alone leads nowhere."""
-    if isinstance(spec.action, Box):
-        return uniform_action(spec, key, rows)
-    return -jax.random.gumbel(
-        key, (*rows, spec.action.n)
-    )  # log of an exponential variate: Dirichlet(1), not normalised
-
-
 def held_action(memory: Memory, obs: Array, key: Array) -> Array:
     """Scripted rule: repeat the action that memory holds."""
     return memory
 
 
 def held_distribution(memory: Memory, obs: Array, key: Array) -> Array:
-    """Scripted rule: draw from the distribution that memory holds."""
+    """Scripted rule: draw from the distribution whose log weights memory holds."""
     return jax.random.categorical(key, memory)
+
+
+def held(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> tuple[Scripted, Array]:
+    """Exploration that keeps to one thing through an episode, [N, E] of them -> the actor and its memory. It is a uniformly
+    random action; where actions are discrete, a distribution over them that is uniform among all distributions, since one
+    action alone leads nowhere."""
+    if isinstance(spec.action, Box):
+        return Scripted(held_action, spec), uniform_action(spec, key, rows)
+    # minus a Gumbel variate is the log of an exponential one, and normalised exponentials are Dirichlet(1)
+    return Scripted(held_distribution, spec), -jax.random.gumbel(key, (*rows, spec.action.n))
 
 
 # ------------------------------------------------------------------------------------------- families in JAX

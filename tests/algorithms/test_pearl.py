@@ -422,7 +422,7 @@ def test_held_exploration_of_discrete_actions_keeps_to_one_distribution_per_epis
     halves = np.asarray(batch.action.reshape(8, 2, 100, 5).mean(axis=2))  # shares of each action, [task, half, action]
     assert np.abs(halves[:, 0] - halves[:, 1]).std() < 0.08  # sampling noise: 0.035
     assert halves.mean(axis=1).std(axis=0).mean() > 0.1  # between distributions: 0.16
-    random = rollout.habit(env.spec, KEY, (5000, 1))
+    _, random = rollout.held(env.spec, KEY, (5000, 1))
     mean = np.asarray(jax.nn.softmax(random).mean(axis=(0, 1)))
     np.testing.assert_allclose(mean, 0.2, atol=0.01)
     spread = np.asarray(jax.nn.softmax(random)).std(axis=(0, 1))

@@ -423,9 +423,7 @@ class PEARL:
         if use is not None:
             memory = _informed(self, params, memory, state.replay, tasks, z_key, use)
         if scripted:
-            rule = rollout.held_distribution if self.spec.discrete else rollout.held_action
-            actor = rollout.Scripted(rule, self.spec)
-            memory = rollout.habit(self.spec, z_key, (tasks.shape[0], episodes))
+            actor, memory = rollout.held(self.spec, z_key, (tasks.shape[0], episodes))
         family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
         data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes)
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
