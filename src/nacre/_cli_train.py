@@ -142,7 +142,8 @@ def lists() -> str:
     """The names that can be given."""
     text = io.StringIO()
     for kind, entries in (("algorithms", list_algorithms()), ("families", list_families())):
-        print(f"{kind}:", *(f"  {name:20} {line}" for name, line in entries), sep="\n", file=text)
+        width = max(len(name) for name, _ in entries) + 1
+        print(f"{kind}:", *(f"  {name:{width}} {line}" for name, line in entries), sep="\n", file=text)
     print("  gymnasium/<id>, path/file.py:name\n", file=text)
     return text.getvalue()
 
@@ -242,7 +243,10 @@ def params_class(family: str) -> type | None:
     """A dataclass of the family's parameters, or None where it has none."""
     if family.startswith(GYMNASIUM):
         horizon = Annotated[int | None, tyro.conf.arg(help="env steps per episode; None: the environment's own limit")]
-        return dataclasses.make_dataclass("Parameters", [("horizon", horizon, None)], frozen=True)
+        text = "worker processes that step environments at the same time; 0: all in this process"
+        processes = Annotated[int, tyro.conf.arg(help=text)]
+        fields = [("horizon", horizon, None), ("processes", processes, 0)]
+        return dataclasses.make_dataclass("Parameters", fields, frozen=True)
     cls = family_class(family)
     if cls is not None:
         return cls

@@ -207,8 +207,9 @@ def list_names(words: list[str]) -> int:
         print(json.dumps({"schema": 1, **named}))
         return 0
     for kind, entries in found.items():
+        width = max(len(name) for name, _ in entries) + 1
         print(f"{kind}:")
-        print("\n".join(f"  {name:20} {line}" for name, line in entries))
+        print("\n".join(f"  {name:{width}} {line}" for name, line in entries))
     print("further families: gymnasium/<id> (one environment as a single task), path/file.py:name (your own)")
     return 0
 

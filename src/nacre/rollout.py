@@ -45,14 +45,30 @@ def _rows_of(tasks: Any, e: int) -> Any:
 
 def episode(
     env: Environment, algorithm: Algorithm, params: Params, memory: Memory, tasks: Any, key: Array,
-    *, episodes: int = 1, explore: bool = True,
+    *, episodes: int = 1, explore: bool = True, refill: Callable[[Array], Memory] | None = None,
 ) -> tuple[Trajectory, Memory]:  # fmt: skip
     """One episode in each of the rows [N, E] (E = `episodes`) -> Trajectory [N, E, T] and the memory after it.
 
-    explore: act stochastically, as in training; else deterministically. Memory is not adapted here.
+    explore: act stochastically, as in training; else deterministically. Memory is not adapted here. refill(key) -> memories
+    [N, E]: with these, rows whose episode ends early begin another at once, so that every row is T env steps of experience,
+    for environments that can (`refillable`).
     """
-    run = _episode_scan if env.spec.jittable else _episode_host
-    return run(env, algorithm, params, memory, tasks, key, (task_count(tasks), episodes), explore)
+    rows = (task_count(tasks), episodes)
+    if env.spec.jittable:
+        return _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore)
+    return _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, refill if refillable(env) else None)
+
+
+def refillable(env: Environment) -> bool:
+    """Whether episodes may end early and another can begin in their row."""
+    return env.spec.can_terminate and not env.spec.jittable and hasattr(env, "restart")
+
+
+def mean_return(episodes: Trajectory) -> Array:
+    """The mean return of the episodes in [N, E, T], of which a row that was refilled holds several."""
+    over = episodes.terminal | episodes.info.get("truncated", False)
+    more = (over[..., :-1] & episodes.valid[..., 1:]).sum()
+    return episodes.episode_return.sum() / (episodes.reward[..., 0].size + more)
 
 
 def trial(
@@ -195,7 +211,14 @@ def _observe(algorithm, params, memory, transition):
     return algorithm.observe(params, memory, transition)
 
 
-def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore):
+@partial(jax.jit, static_argnums=0)
+def _replace(rows, over, new, old):
+    """The memories [N, E] of `new` in the flat rows where `over` [B] is True, else of `old`."""
+    over = over.reshape(rows)
+    return jax.tree.map(lambda x, y: jnp.where(over.reshape(rows + (1,) * (x.ndim - 2)), x, y), new, old)
+
+
+def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, refill=None):
     spec = env.spec
     n = rows[0] * rows[1]
     reset_key, step_key = jax.random.split(key)
@@ -215,7 +238,13 @@ def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore):
         if getattr(algorithm, "observes", True):
             grid = grid_rows(jax.tree.map(jnp.asarray, row), rows)
             memory = _observe(algorithm, params, memory, _transition(grid, t + 1 == spec.horizon))
-        active = active & ~(out.terminal | out.info.get("truncated", False))
+        over = active & (out.terminal | out.info.get("truncated", False))
+        if refill is None:
+            active = active & ~over
+        elif over.any() and t + 1 < spec.horizon:
+            env_key, memory_key = jax.random.split(jax.random.fold_in(reset_key, t))
+            state, obs = env.restart(env_key, state, over)
+            memory = _replace(rows, over, refill(memory_key), memory)
         if not active.any():
             break
     data = _stack(steps, spec.horizon, rows)

@@ -118,6 +118,9 @@ class Environment(Protocol):
     `reset` and `step` never start a new episode by themselves; time limits, passage between episodes and the masking of
     rows that are over belong to `nacre.rollout`. Host environments (spec.jittable False) take and return NumPy arrays;
     their state may be reused in place by `step`, so a state that was stepped is dead.
+
+    Optional: `restart(key, state, over)` -> (state, obs [B, obs_size]), a new episode in the rows where `over` [B] is True,
+    with which collection for learning goes on where episodes end early.
     """
 
     spec: EnvSpec

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from nacre.envs.backends.mujoco import Data, Physics, gymnasium_asset, quiet, render_frames
+from nacre.envs.backends.mujoco import CONTACT_FORCES, Data, Physics, gymnasium_asset, quiet, render_frames
 from nacre.envs.cheetah import CheetahDir, CheetahVel
 
 ALL = np.ones(4, bool)
@@ -122,7 +122,7 @@ def test_first_states_are_gyms_reset_noise(vel):
 
 def test_contact_forces_as_gymnasium_has_them(monkeypatch):
     ant = gymnasium_env("Ant-v5", monkeypatch)
-    physics = Physics(gymnasium_asset("ant.xml"), 5, ("cfrc_ext",), contact_forces=True, threads=2)
+    physics = Physics(gymnasium_asset("ant.xml"), 5, ("cfrc_ext",), finish=(CONTACT_FORCES,), threads=2)
     rows, fields = physics.begin(np.tile(ant.data.qpos, (3, 1)), np.tile(ant.data.qvel, (3, 1)))
     mujoco.mj_resetData(ant.model, ant.data)
     ant.set_state(rows[0, physics.qpos].copy(), rows[0, physics.qvel].copy())
@@ -314,7 +314,7 @@ def test_a_diverged_simulation_is_named(key, native, monkeypatch, tmp_path):
     ({"horizon": 0}, "horizon must be at least 1"),
     ({"max_speed": 0.0}, "max_speed must be positive"),
     ({"max_speed": float("nan")}, "max_speed must be positive"),
-    ({"n_train": 0}, "n_train and n_test must be at least 1"),
+    ({"n_train": 0}, "n_train must be at least 1, got 0"),
     ({"threads": -1}, "threads must be 0"),
 ])  # fmt: skip
 def test_bad_parameters(params, message):

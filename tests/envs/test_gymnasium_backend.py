@@ -105,7 +105,7 @@ def test_inactive_rows_are_not_stepped():
     env = toys()
     state, first = begin(env)
     state, out = step(env, state, active=[True, False, True])
-    assert [e.t for e in state.rows.envs] == [1, 0, 1]
+    assert [e.t for e in state.rows.opened.envs] == [1, 0, 1]
     assert np.array_equal(out.obs[1], first[1]) and out.reward[1] == 0
 
 
@@ -171,10 +171,10 @@ def test_environments_are_kept_and_closed_when_too_many():
     assert count == 4 and [toy.closed for toy in made].count(True) == 1
     state, _ = begin(env, 3)
     assert len(made) <= count + 1
-    held = state.rows.envs
+    held = state.rows.opened.envs
     state2, _ = begin(env, 3)
-    assert not {id(e) for e in held} & {id(e) for e in state2.rows.envs}  # two live states never share one
-    assert not any(e.closed for e in [*held, *state2.rows.envs])
+    assert not {id(e) for e in held} & {id(e) for e in state2.rows.opened.envs}  # two live states never share one
+    assert not any(e.closed for e in [*held, *state2.rows.opened.envs])
 
 
 def test_single_gymnasium_environment():

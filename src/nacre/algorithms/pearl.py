@@ -388,7 +388,7 @@ class PEARL:
         episodes = self.episodes(self.config.initial_steps)
         state, data = self.gather(state, env, key, tasks, episodes, recent=True, scripted=held)
         state = dataclasses.replace(state, collections=state.collections + 1)
-        return state, {"collect/return_prior": data.episode_return.mean()}
+        return state, {"collect/return_prior": rollout.mean_return(data)}
 
     def collect(self, state: State, env: Environment, key: Array):  # L3
         c = self.config
@@ -396,12 +396,12 @@ class PEARL:
         tasks = jax.random.randint(task_key, (c.tasks_per_iteration,), 0, task_count(env.train_tasks))
         state = dataclasses.replace(state, replay=_clear(state.replay, tasks))
         state, data = self.gather(state, env, prior_key, tasks, self.episodes(c.prior_steps), recent=True)  # L4
-        metrics = {"collect/return_prior": data.episode_return.mean()}
+        metrics = {"collect/return_prior": rollout.mean_return(data)}
 
         def one_posterior(state, k):  # L5
             use = jnp.full((c.tasks_per_iteration, 1), True) & ((k > 0) | (not c.lead_prior))
             state, data = self.gather(state, env, jax.random.fold_in(posterior_key, k), tasks, 1, recent=True, use=use)
-            return state, data.episode_return.mean()
+            return state, rollout.mean_return(data)
 
         if c.posterior_steps:
             state, returns = rollout.repeat(env, one_posterior, state, self.episodes(c.posterior_steps))
@@ -410,22 +410,27 @@ class PEARL:
             episodes = self.episodes(c.extra_steps)
             use = jnp.ones((c.tasks_per_iteration, episodes), bool).at[:, 0].set(not c.lead_prior)
             state, data = self.gather(state, env, extra_key, tasks, episodes, recent=False, use=use)
-            metrics["collect/return_posterior"] = data.episode_return[:, int(c.lead_prior and episodes > 1) :].mean()
+            led = jax.tree.map(lambda x: x[:, int(c.lead_prior and episodes > 1) :], data)
+            metrics["collect/return_posterior"] = rollout.mean_return(led)
         return dataclasses.replace(state, collections=state.collections + 1), metrics
 
     def gather(self, state: State, env: Environment, key: Array, tasks, episodes: int, *, recent: bool, use=None,
                scripted: bool = False):  # fmt: skip
         """E episodes on each of `tasks`, into the replay. use [N, E]: act with z ~ q(z|recent context); else z ~ r(z).
         scripted: hold one random action per episode instead."""
+        params, rows = self.params(state), (tasks.shape[0], episodes)
+
+        def begin(start_key, z_key):
+            if scripted:
+                return rollout.held(self.spec, z_key, rows)
+            memory = self.begin(params, start_key, rows)
+            return self, memory if use is None else _informed(self, params, memory, state.replay, tasks, z_key, use)
+
         start_key, z_key, run_key = jax.random.split(key, 3)
-        params = self.params(state)
-        actor, memory = self, self.begin(params, start_key, (tasks.shape[0], episodes))
-        if use is not None:
-            memory = _informed(self, params, memory, state.replay, tasks, z_key, use)
-        if scripted:
-            actor, memory = rollout.held(self.spec, z_key, (tasks.shape[0], episodes))
+        actor, memory = begin(start_key, z_key)
         family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
-        data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes)
+        data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes,
+                                  refill=lambda key: begin(*jax.random.split(key))[1])  # fmt: skip
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
         state = dataclasses.replace(state, replay=store, env_steps=state.env_steps + data.valid.sum().astype(jnp.int32))
         return state, data

@@ -145,3 +145,14 @@ def cheetah_frames(trial: dict, family: Any, *, directions: bool = False) -> Fra
         return f"{shot_title(k, exploration)}     {time:4.1f} s     {velocity:+.2f} m/s, {target}"
 
     return simulated_frames(trial, family, describe)
+
+
+def located_frames(trial: dict, family: Any, asked: str) -> Frames:
+    """Other bodies: shot, time, where it is and what was asked for."""
+    exploration = int(trial["exploration_episodes"])
+
+    def describe(k: int, t: int) -> str:
+        at = ", ".join(f"{name} {trial['info'][name][k, t]:+.2f} m" for name in ("x", "y") if name in trial["info"])
+        return f"{shot_title(k, exploration)}     {(t + 1) * family.spec.dt:4.1f} s     {at}; {asked}"
+
+    return simulated_frames(trial, family, describe)

@@ -93,6 +93,7 @@ def check_env(env: Environment, key: Key) -> list[Violation]:
         "the first observation": check_task_hidden,
         "rows": check_rows,
         "rows that are over": check_inactive,
+        "rows that begin again": check_restart,
         "actions at the bounds": check_bounds,
         "jit": check_jit,
     }
@@ -272,6 +273,25 @@ def check_inactive(probe: Probe) -> Iterator[Violation]:
     ):
         what = "active rows changed when other rows were inactive"
         yield Violation(what, "the same episode", "do not let `active` reach the rows that are active")
+
+
+def check_restart(probe: Probe) -> Iterator[Violation]:
+    """Rows that begin again do so as after a reset with the same key; the others do not notice."""
+    if not hasattr(probe.env, "restart"):
+        return
+    n = task_count(probe.tasks)
+    over = np.arange(n) < n // 2
+    state, _ = probe.env.reset(jax.random.fold_in(probe.fresh_key(), 1), probe.tasks)
+    state, out = probe.env.step(state, probe.actions(1)[0], np.ones(n, bool))
+    goes_on = ~over & ~np.asarray(out.terminal, bool)
+    _, obs = probe.env.restart(probe.fresh_key(), state, over)
+    _, first = probe.env.reset(probe.fresh_key(), probe.tasks)
+    if not close(np.asarray(obs)[over], np.asarray(first)[over]):
+        what = "a row that begins again does not begin as after reset with the same key"
+        yield Violation(what, "the first observation that reset gives", "draw the start for all rows, as reset does")
+    if not close(np.asarray(obs)[goes_on], np.asarray(out.obs)[goes_on]):
+        what = "rows changed when others began again"
+        yield Violation(what, "the observation they had", "write only to the rows where `over` is True")
 
 
 def check_bounds(probe: Probe) -> Iterator[Violation]:

@@ -7,37 +7,42 @@ Observation (20 numbers): qpos without x (8), qvel (9), torso position (3) as Mu
 is at the start of the last one. It holds the absolute x; "gymnasium" leaves the last three out (17 numbers).
 Reward: task term - 0.05 |action|^2, with the velocity (x after - x before) / 0.05 s and the action clipped to [-1, 1].
 No episode ends early.
+
+simulator "rllab" is the half-cheetah of MAML (cbfinn/maml_rl, rllab/envs/mujoco/half_cheetah_env_rand.py): one substep per
+env step, everything computed anew after it, velocity and last three numbers those of the mass centre, Gaussian reset noise.
 """
 
-import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from nacre.envs import locomotion
 from nacre.envs.backends import mujoco as backend
 from nacre.envs.backends.mujoco import Data
-from nacre.types import Array, Box, EnvSpec, Key
+from nacre.types import Array, EnvSpec, Key
 
-FRAME_SKIP = 5
-DT = 0.05  # seconds: FRAME_SKIP * the model's time step of 0.01
+FRAME_SKIP = {"gym": 5, "rllab": 1}
+TIME_STEP = 0.01  # seconds, the model's
 RESET_NOISE = 0.1  # m, rad: half width of the uniform noise on qpos; m/s, rad/s: standard deviation on qvel
+RLLAB_POSE_NOISE = 0.01  # m, rad: standard deviation on qpos
 CONTROL_COST = 0.05
-TASK_SEED = 1337  # oyster's
 JOINTS = ("rootz (m)", "rooty (rad)", *(f"{leg}{part} (rad)" for leg in "bf" for part in ("thigh", "shin", "foot")))
 OBS_NAMES = (
     *JOINTS,
     "rootx velocity (m/s)",
     *(name.replace("(m)", "velocity (m/s)").replace("(rad)", "velocity (rad/s)") for name in JOINTS),
-    *(f"torso {axis} (m)" for axis in "xyz"),
 )
 
 Observation = Literal["pearl", "gymnasium"]
+Simulator = Literal["gym", "rllab"]
 
 
-def velocity(before: Data, after: Data, dt: float) -> Array:
-    """Mean forward velocity over the env step, m/s, [B]."""
+def velocity(family: Any, before: Data, after: Data, dt: float) -> Array:
+    """Forward velocity, m/s, [B]: of the root over the env step, or with rllab of the mass centre at its end."""
+    if family.simulator == "rllab":
+        return after.fields["subtree_linvel"][..., 1, 0]
     return (after.qpos[..., 0] - before.qpos[..., 0]) / dt
 
 
@@ -51,10 +56,9 @@ def control_cost(action: Array) -> Array:
 
 
 def start(family: Any, rng: np.random.Generator, model: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """gym's reset noise; one stream each for qpos and qvel, so that a row does not depend on how many follow it."""
-    for_qpos, for_qvel = rng.spawn(2)
-    qpos = model.qpos0 + for_qpos.uniform(-RESET_NOISE, RESET_NOISE, (rows, model.nq))
-    return qpos, RESET_NOISE * for_qvel.standard_normal((rows, model.nv))
+    """gym's or rllab's reset noise."""
+    pose = {"gym": locomotion.uniform(RESET_NOISE), "rllab": locomotion.normal(RLLAB_POSE_NOISE)}[family.simulator]
+    return locomotion.noisy_start(rng, model, rows, pose, locomotion.normal(RESET_NOISE))
 
 
 def observe(family: Any, data: Data) -> Array:
@@ -62,54 +66,35 @@ def observe(family: Any, data: Data) -> Array:
     xp = data.qpos.__array_namespace__()
     parts = [data.qpos[..., 1:], data.qvel]
     if family.observation == "pearl":
-        parts.append(data.fields["xpos"][..., 1, :])  # body 1 is the torso
+        place = "xpos" if family.simulator == "gym" else "subtree_com"
+        parts.append(data.fields[place][..., 1, :])  # body 1 is the torso, its subtree everything
     return xp.concat(parts, axis=-1)
-
-
-def terminal(family: Any, data: Data) -> Array:
-    """Never."""
-    xp = data.qpos.__array_namespace__()
-    return xp.zeros(data.qpos.shape[:-1], dtype=bool)
 
 
 def measure(family: Any, before: Data, after: Data, dt: float) -> dict[str, Array]:
     """velocity [B] in m/s; qpos [B, 9] if asked for."""
-    info = {"velocity": velocity(before, after, dt)}
+    info = {"velocity": velocity(family, before, after, dt)}
     return {**info, "qpos": after.qpos} if family.record_qpos else info
 
 
 def physics(family: Any) -> backend.Physics:
-    fields = ("xpos",) if family.observation == "pearl" else ()
-    return backend.Physics(backend.gymnasium_asset("half_cheetah.xml"), FRAME_SKIP, fields, threads=family.threads)
+    path, skip = backend.gymnasium_asset("half_cheetah.xml"), FRAME_SKIP[family.simulator]
+    if family.simulator == "rllab":
+        fields, finish = ("subtree_com", "subtree_linvel"), ("mj_forward", "mj_subtreeVel")
+        return backend.Physics(path, skip, fields, finish=finish, threads=family.threads)
+    return backend.Physics(path, skip, ("xpos",) * (family.observation == "pearl"), threads=family.threads)
 
 
-def no_oracle(family: Any, tasks: Array, obs: Array, t: Array) -> None:
-    """None: no policy that solves a given speed is known in closed form."""
-    return None
-
-
-def make_spec(family: Any, name: str, task_name: str, reward_note: str) -> EnvSpec:
+def make_spec(family: Any, task_name: str, reward_note: str) -> EnvSpec:
     """Raises ValueError for parameters out of range."""
-    if family.observation not in ("pearl", "gymnasium"):
-        raise ValueError(
-            f"{name}: observation must be 'pearl' (20 numbers) or 'gymnasium' (17 numbers), got {family.observation!r}"
-        )
-    if family.horizon < 1:
-        raise ValueError(f"{name}: horizon must be at least 1 env step, got {family.horizon}")
-    if family.threads < 0:
-        raise ValueError(f"{name}: threads must be 0 (all cores) or a positive number, got {family.threads}")
-    size = 20 if family.observation == "pearl" else 17
-    return EnvSpec(
-        name=name,
-        obs_size=size,
-        action=Box((-1.0,) * 6, (1.0,) * 6),
-        horizon=family.horizon,
-        jittable=False,
-        dt=DT,
-        obs_names=OBS_NAMES[:size],
-        task_names=(task_name,),
-        reward_note=reward_note,
-    )
+    good = family.observation in ("pearl", "gymnasium")
+    locomotion.require(family, "observation", good, "be 'pearl' (20 numbers) or 'gymnasium' (17 numbers)")
+    locomotion.require(family, "simulator", family.simulator in FRAME_SKIP, "be 'gym' or 'rllab'")
+    locomotion.check(family)
+    place = {"gym": "torso", "rllab": "mass centre"}[family.simulator]
+    names = OBS_NAMES + tuple(f"{place} {axis} (m)" for axis in "xyz" if family.observation == "pearl")
+    dt = TIME_STEP * FRAME_SKIP[family.simulator]
+    return locomotion.make_spec(family, names, (task_name,), reward_note, actions=6, dt=dt)
 
 
 @dataclass(frozen=True)
@@ -120,64 +105,51 @@ class CheetahVel:
     """
 
     observation: Observation = "pearl"  # "pearl": 20 numbers with the torso's position; "gymnasium": 17 without
-    horizon: int = 200  # env steps of 0.05 s per episode
+    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as MAML's code (see above)
+    horizon: int = 200  # env steps per episode
     max_speed: float = 3.0  # m/s; target speeds are uniform between 0 and this
     n_train: int = 100  # training tasks, drawn once from oyster's seed 1337
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
 
+    name: ClassVar[str] = "cheetah-vel"
+    trial: ClassVar[tuple[int, int]] = (3, 2)
+
     def __post_init__(self):
-        if not 0 < self.max_speed < float("inf"):
-            raise ValueError(f"cheetah-vel: max_speed must be positive and finite (m/s), got {self.max_speed}")
-        if self.n_train < 1 or self.n_test < 1:
-            counts = (self.n_train, self.n_test)
-            raise ValueError(f"cheetah-vel: n_train and n_test must be at least 1, got {counts}")
         _ = self.spec  # refuses bad values now
 
     @functools.cached_property
     def spec(self) -> EnvSpec:
+        locomotion.require(self, "max_speed", 0 < self.max_speed < float("inf"), "be positive and finite (m/s)")
         note = f"-|v - v*| - 0.05 |a|^2 per step, v* between 0 and {self.max_speed:g} m/s"
-        return make_spec(self, "cheetah-vel", "target speed (m/s)", note)
+        return make_spec(self, "target speed (m/s)", note)
 
-    @functools.cached_property
-    def _speeds(self) -> np.ndarray:
-        rng = np.random.RandomState(TASK_SEED)  # the published split, drawn without touching global state
-        return rng.uniform(0, self.max_speed, self.n_train + self.n_test).astype(np.float32)
+    def draw(self, rng: Any, n: int) -> np.ndarray:
+        """n speeds in m/s."""
+        return rng.uniform(0, self.max_speed, n).astype(np.float32)
 
-    @property
-    def train_tasks(self) -> np.ndarray:
-        return self._speeds[: self.n_train]
-
-    @property
-    def test_tasks(self) -> np.ndarray:
-        return self._speeds[self.n_train :]
-
-    def sample_tasks(self, key: Key, n: int) -> np.ndarray:
-        return backend.host_generator(key).uniform(0, self.max_speed, n).astype(np.float32)
+    _split, sample_tasks = functools.cached_property(locomotion.drawn_split), locomotion.sample_tasks
+    train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
 
     def reward(self, before: Data, after: Data, action: Array, task: Array, dt: float) -> Array:
         """oyster half_cheetah_vel.py: -|v - v*| - 0.05 |a|^2."""
         xp = action.__array_namespace__()
-        return -xp.abs(velocity(before, after, dt) - task) - control_cost(action)
+        return -xp.abs(velocity(self, before, after, dt) - task) - control_cost(action)
 
     physics = functools.cached_property(physics)
-    start, observe, terminal, measure, oracle = start, observe, terminal, measure, no_oracle
-    reset, step = backend.reset, backend.step
+    start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
+    reset, restart, step, recording = backend.reset, backend.restart, backend.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
         from nacre.envs.pictures import cheetah_pictures
 
-        return cheetah_pictures(evaluation)
+        return cheetah_pictures(evaluation, dt=self.spec.dt)
 
     def frames(self, trial: dict):
         from nacre.envs.animations import cheetah_frames
 
         return cheetah_frames(trial, self)
-
-    def recording(self):
-        """The same family that also records poses, so that its episodes can be drawn."""
-        return dataclasses.replace(self, record_qpos=True)
 
 
 @dataclass(frozen=True)
@@ -188,18 +160,21 @@ class CheetahDir:
     """
 
     observation: Observation = "pearl"  # "pearl": 20 numbers with the torso's position; "gymnasium": 17 without
-    horizon: int = 200  # env steps of 0.05 s per episode
+    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as MAML's code (see above)
+    horizon: int = 200  # env steps per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
 
-    train_is_test = True  # by the published design; not a field
+    name: ClassVar[str] = "cheetah-dir"
+    trial: ClassVar[tuple[int, int]] = (3, 2)
+    train_is_test: ClassVar[bool] = True  # by the published design
 
     def __post_init__(self):
         _ = self.spec  # refuses bad values now
 
     @functools.cached_property
     def spec(self) -> EnvSpec:
-        return make_spec(self, "cheetah-dir", "direction", "direction * v - 0.05 |a|^2 per step, direction -1 or +1")
+        return make_spec(self, "direction", "direction * v - 0.05 |a|^2 per step, direction -1 or +1")
 
     @property
     def train_tasks(self) -> np.ndarray:
@@ -212,22 +187,18 @@ class CheetahDir:
 
     def reward(self, before: Data, after: Data, action: Array, task: Array, dt: float) -> Array:
         """oyster half_cheetah_dir.py: direction * v - 0.05 |a|^2."""
-        return task * velocity(before, after, dt) - control_cost(action)
+        return task * velocity(self, before, after, dt) - control_cost(action)
 
     physics = functools.cached_property(physics)
-    start, observe, terminal, measure, oracle = start, observe, terminal, measure, no_oracle
-    reset, step = backend.reset, backend.step
+    start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
+    reset, restart, step, recording = backend.reset, backend.restart, backend.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
         from nacre.envs.pictures import cheetah_pictures
 
-        return cheetah_pictures(evaluation, directions=True)
+        return cheetah_pictures(evaluation, dt=self.spec.dt, directions=True)
 
     def frames(self, trial: dict):
         from nacre.envs.animations import cheetah_frames
 
         return cheetah_frames(trial, self, directions=True)
-
-    def recording(self):
-        """The same family that also records poses, so that its episodes can be drawn."""
-        return dataclasses.replace(self, record_qpos=True)

@@ -18,8 +18,37 @@ FAMILIES: dict[str, tuple[str, str]] = {
     ),
     "cheetah-vel": ("nacre.envs.cheetah:CheetahVel", "MuJoCo half-cheetah that must run at a hidden speed, 0-3 m/s"),
     "cheetah-dir": ("nacre.envs.cheetah:CheetahDir", "MuJoCo half-cheetah that must run forward or backward"),
+    "ant-dir": ("nacre.envs.ant:AntDir", "MuJoCo ant that must run forward or backward"),
+    "ant-dir-2d": ("nacre.envs.ant:AntDir2D", "MuJoCo ant that must run in a hidden direction"),
+    "ant-goal": ("nacre.envs.ant:AntGoal", "MuJoCo ant that must go to a hidden place; sees contact forces"),
+    "ant-goal-no-contact": ("nacre.envs.ant:AntGoalNoContact", "the same without contact forces"),
+    "humanoid-dir": ("nacre.envs.humanoid:HumanoidDir", "MuJoCo humanoid that must run in a hidden direction"),
+    "walker-params": ("nacre.envs.rand_params:WalkerParams", "MuJoCo walker with a hidden body: 65 factors"),
+    "hopper-params": ("nacre.envs.rand_params:HopperParams", "MuJoCo hopper with a hidden body: 41 factors"),
     "grid-navi": ("nacre.envs.grid_navi:GridNavi", "discrete: find a hidden cell of a 5 x 5 grid and stay on it"),
 }
+VARIANTS: dict[str, tuple[str, str]] = {
+    "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
+    "maml/cheetah-dir": ("MamlCheetahDir", "env steps of 0.01 s, speed of the mass centre"),
+    "promp/cheetah-vel": ("PrompCheetahVel", "17 numbers observed"),
+    "promp/cheetah-dir": ("PrompCheetahDir", "17 numbers observed, 100 env steps"),
+    "promp/ant-dir": ("PrompAntDir", "contact forces observed, over below 0 m"),
+    "promp/ant-dir-2d": ("PrompAntDir2D", "contact forces observed, over below 0 m"),
+    "promp/ant-goal": ("PrompAntGoal", "one round of adaptation"),
+    "varibad/cheetah-vel": ("VaribadCheetahVel", "trials of two episodes"),
+    "varibad/cheetah-dir": ("VaribadCheetahDir", "trials of two episodes"),
+    "varibad/ant-dir": ("VaribadAntDir", "as coded: directions of -1 and +1 radian"),
+    "varibad/ant-dir-as-written": ("VaribadAntDirAsWritten", "trials of two episodes"),
+    "varibad/ant-dir-2d": ("VaribadAntDir2D", "as coded: directions within 1 radian of forward"),
+    "varibad/ant-dir-2d-as-written": ("VaribadAntDir2DAsWritten", "trials of two episodes"),
+    "varibad/ant-goal": ("VaribadAntGoal", "trials of two episodes"),
+    "varibad/humanoid-dir": ("VaribadHumanoidDir", "trials of two episodes"),
+    "varibad/walker-params": ("VaribadWalkerParams", "trials of two episodes"),
+    "varibad/hopper-params": ("VaribadHopperParams", "trials of two episodes"),
+    "macaw/cheetah-vel": ("MacawCheetahVel", "40 equally spaced speeds, 5 held out"),
+    "macaw/ant-dir": ("MacawAntDir", "50 fixed directions, 5 held out"),
+}
+FAMILIES |= {name: (f"nacre.envs.variants:{cls}", line) for name, (cls, line) in VARIANTS.items()}
 GYMNASIUM = "gymnasium/"  # gymnasium/<id>: one registered gymnasium environment as a family with a single task
 
 
@@ -48,14 +77,14 @@ def list_families() -> list[tuple[str, str]]:
 def make_family(name: str, **params: Any) -> Any:
     """The Environment called `name`: a registered family, `gymnasium/<id>`, or `path/file.py:name` of the user's own.
 
-    params: the family's parameters (fields of its dataclass; `horizon` for a gymnasium environment). Raises ValueError,
-    with close matches, for an unknown name or parameter, and for a file that does not bring an Environment.
+    params: the family's parameters (fields of its dataclass; `horizon` and `processes` for a gymnasium environment). Raises
+    ValueError, with close matches, for an unknown name or parameter, and for a file that does not bring an Environment.
     """
     if name.startswith(GYMNASIUM):
         from nacre.envs.backends.gymnasium import single
 
         env_id = name.removeprefix(GYMNASIUM)
-        return built(name, lambda horizon=None: single(env_id, horizon), params)
+        return built(name, lambda horizon=None, processes=0: single(env_id, horizon, processes), params)
     if is_file(name):
         return checked(name, built(name, load_from_file(name), params))
     return built(name, family_class(name), params)

@@ -1,6 +1,7 @@
 """PEARL's configuration per benchmark. `paper`: the released configuration (oyster configs/*.json over configs/default.py,
 commit 44e20fd), number by number; `fast`: ours, tuned for time to the paper's score on two cores (benchmarks/results)."""
 
+from nacre.envs.registry import VARIANTS
 from nacre.types import EnvSpec
 
 # ------------------------------------------------------------------------------------------------------- paper
@@ -21,19 +22,37 @@ PAPER = {
         tasks_per_iteration=10, prior_steps=100, posterior_steps=900, extra_steps=0, updates_per_iteration=1000,
         exploration_episodes=5, env_steps=5_016_000, eval_repetitions=2,
     ),
+    "ant-dir": dict(  # oyster configs/ant-dir.json, with the two directions that the paper means
+        meta_batch=4, context_batch=256, updates_per_iteration=4000, env_steps=2_504_000, eval_repetitions=4,
+    ),
+    "ant-dir-2d": dict(  # not in the paper: oyster configs/humanoid-dir.json, whose tasks are the same
+        context_batch=256, updates_per_iteration=4000, env_steps=2_700_000,
+    ),
+    "ant-goal": dict(  # oyster configs/ant-goal.json
+        meta_batch=10, context_batch=256, updates_per_iteration=4000, kl_weight=1.0, env_steps=2_800_000,
+    ),
+    "humanoid-dir": dict(  # oyster configs/humanoid-dir.json
+        context_batch=256, updates_per_iteration=4000, env_steps=2_700_000,
+    ),
+    "walker-params": dict(  # oyster configs/walker_rand_params.json; hopper_rand_params.json is the same
+        context_next_obs=True, meta_batch=10, updates_per_iteration=4000, env_steps=2_580_000, eval_repetitions=2,
+    ),
 }  # fmt: skip
+PAPER["ant-goal-no-contact"] = PAPER["ant-goal"]
+PAPER["hopper-params"] = PAPER["walker-params"]
 
 # -------------------------------------------------------------------------------------------------------- fast
 
 _SMALL = dict(hidden=(64, 64), encoder_hidden=(64, 64), learning_rate=1e-3)  # ours
+_BODY = dict(
+    hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=8e-4, batch_size=32, context_batch=64, critic="twin",
+    temperature=0.25, initial_steps=400, tasks_per_iteration=10, prior_steps=200, extra_steps=400, lead_prior=False,
+    updates_per_iteration=1500,
+)  # fmt: skip
 
 FAST = {
     # A quarter of the paper's temperature learns faster and ends higher (docs/algorithms/pearl.md).
-    "cheetah-vel": dict(
-        hidden=(256, 256), encoder_hidden=(128, 128), learning_rate=8e-4, decay_updates=65_000, batch_size=32,
-        context_batch=64, critic="twin", temperature=0.25, initial_steps=400, tasks_per_iteration=10, prior_steps=200,
-        extra_steps=400, lead_prior=False, updates_per_iteration=1500, env_steps=300_000,
-    ),
+    "cheetah-vel": dict(**_BODY, decay_updates=65_000, env_steps=300_000),
     # Two tasks, so batches of few rows lose nothing by step and win by time. Three prior episodes per visit instead of two and
     # a heavier KL: with the paper's, one trial in twelve ran the wrong way.
     "cheetah-dir": dict(
@@ -41,6 +60,16 @@ FAST = {
         batch_size=32, context_batch=64, critic="twin", temperature=0.25, initial_steps=2000, tasks_per_iteration=4,
         prior_steps=600, extra_steps=400, updates_per_iteration=2000, env_steps=810_000, eval_repetitions=4,
     ),
+    "ant-dir": dict(
+        _BODY, decay_updates=140_000, kl_weight=0.3, meta_batch=4, initial_steps=2000, tasks_per_iteration=4,
+        prior_steps=600, updates_per_iteration=2000, env_steps=284_000, eval_repetitions=4,
+    ),
+    "ant-dir-2d": dict(**_BODY, decay_updates=140_000, env_steps=600_000),
+    "ant-goal": dict(**_BODY, decay_updates=140_000, env_steps=620_000),
+    "ant-goal-no-contact": dict(**_BODY, decay_updates=140_000, env_steps=620_000),
+    "humanoid-dir": dict(**_BODY, decay_updates=120_000, env_steps=520_000),
+    "walker-params": dict(**_BODY, context_next_obs=True, decay_updates=140_000, env_steps=580_000),
+    "hopper-params": dict(**_BODY, context_next_obs=True, decay_updates=140_000, env_steps=580_000),
     # A reward tells one linear equation for the goal's place (and its square), which is what a matrix factor holds. Contexts
     # of one to three stretches, as a trial has, from all data. To step closer is already the best, so the discount is low,
     # and what one action is worth is not lost in the value's range.
@@ -78,19 +107,21 @@ GENERIC = dict(
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
-    """Values of Config and of the training loop for a family. Raises ValueError where there is no such preset."""
-    if name == "paper":
-        if family not in PAPER:
-            known = ", ".join(sorted(PAPER))
-            raise ValueError(
-                f"PEARL has no paper preset for {family!r}: the paper's benchmarks here are {known}. Use --preset fast, "
-                "which fits any family."
-            )
-        return dict(PAPER[family])
-    if name != "fast":
+    """Values of Config and of the training loop for a family; a variant of another code has those of the family that it
+    varies, with its own trials. Raises ValueError where there is no such preset."""
+    if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
-    if family in FAST:
-        return dict(FAST[family])
+    known = PAPER if name == "paper" else FAST
+    if family in known:
+        return dict(known[family])
+    if family in VARIANTS:
+        varied = family.partition("/")[2].removesuffix("-as-written")
+        return dict(known[varied], exploration_episodes=spec.exploration_episodes)
+    if name == "paper":
+        raise ValueError(
+            f"PEARL has no paper preset for {family!r}: the paper's benchmarks here are {', '.join(sorted(known))}. Use "
+            "--preset fast, which fits any family."
+        )
     h = spec.horizon
     return dict(
         GENERIC, initial_steps=5 * h, prior_steps=2 * h, extra_steps=3 * h, tasks_per_iteration=5, env_steps=1000 * h,

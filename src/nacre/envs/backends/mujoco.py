@@ -5,7 +5,7 @@ float64 array [B, size]. Rows are stepped by `mujoco.batch` where the installed 
 pool with one MjData per thread otherwise; both give the bits of a plain `mj_step` loop. Measured side by side in
 `benchmarks/mujoco_stepping.py`; `mujoco.rollout` is not used because it loses the warm start and the derived fields.
 
-A task family brings the rules (see `Rules`) and takes `reset` and `step` of this module as its methods.
+A task family brings the rules (see `Rules`) and takes `reset`, `restart` and `step` of this module as its methods.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ import numpy as np
 from nacre.types import Array, EnvSpec, Key, Step
 
 HUGE = 1e10  # MuJoCo's own limit (mjMAXVAL) above which a number counts as diverged
+CONTACT_FORCES = "mj_rnePostConstraint"  # fills cfrc_ext and cacc, as gymnasium does after each env step
 
 
 class Data(NamedTuple):
@@ -31,11 +32,14 @@ class Data(NamedTuple):
 
     qpos: Array  # [B, nq] m, rad
     qvel: Array  # [B, nv] m/s, rad/s
-    fields: dict[str, Array]  # each [B, ...]: the MjData fields named in Rules.fields
+    fields: dict[str, Array]  # each [B, ...]: the MjData fields that the family's Physics names
 
 
 class Rules(Protocol):
-    """A family's rules: written over arrays with leading axes with xp = x.__array_namespace__(), NumPy or JAX."""
+    """A family's rules: written over arrays with leading axes with xp = x.__array_namespace__(), NumPy or JAX.
+
+    A family whose tasks differ in the body also has `models(tasks)` -> one MjModel per row.
+    """
 
     spec: EnvSpec
     physics: "Physics"
@@ -97,11 +101,12 @@ def load_model(path: Path) -> Any:
 
 
 class Physics:
-    """Steps rows of one model. Holds scratch memory only: two calls with the same arguments give the same result.
+    """Steps rows of one model, or of models that differ in their numbers only. Holds scratch memory only: two calls with the
+    same arguments give the same result.
 
-    fields: MjData fields to return beside the state. contact_forces: run mj_rnePostConstraint after each env step, as
-    gymnasium does, so that cfrc_ext and cacc are filled. threads 0: all cores. native None: `mujoco.batch` if it is
-    there and can do what is asked. Not to be used from several Python threads at once.
+    fields: MjData fields to return beside the state. finish: names of MuJoCo functions (model, data) to run after each env
+    step, such as CONTACT_FORCES. timestep: seconds per substep instead of the file's. threads 0: all cores. native None:
+    `mujoco.batch` if it is there and can do what is asked. Not to be used from several Python threads at once.
     """
 
     def __init__(
@@ -110,21 +115,25 @@ class Physics:
         frame_skip: int,
         fields: tuple[str, ...] = (),
         *,
-        contact_forces: bool = False,
+        finish: tuple[str, ...] = (),
+        timestep: float | None = None,
         threads: int = 0,
         native: bool | None = None,
     ):
         import mujoco
 
         self.model = load_model(path)
+        if timestep is not None:
+            self.model.opt.timestep = timestep
         self.frame_skip = frame_skip
         self.dt = frame_skip * self.model.opt.timestep
         self.threads = threads or cores()
         self._signature = int(mujoco.mjtState.mjSTATE_INTEGRATION)
         self._names = fields
-        self._contact_forces = contact_forces
-        self._native = (not contact_forces and has_batch()) if native is None else native
+        self._finish = [getattr(mujoco, name) for name in finish]
+        self._native = (not finish and has_batch()) if native is None else native
         self._batch: Any = None
+        self._models: Any = None  # what the native batch runs on, where that is not `model`
         data = mujoco.MjData(self.model)
         self._shapes = {name: getattr(data, name).shape for name in fields}
         self._blank = np.empty(mujoco.mj_stateSize(self.model, self._signature))
@@ -145,15 +154,23 @@ class Physics:
 
     def begin(self, qpos: np.ndarray, qvel: np.ndarray, models: Any = None) -> tuple[np.ndarray, dict]:
         """Rows and fields of fresh simulations (time 0, no warm start) at the given positions and velocities."""
-        rows = np.tile(self._blank, (len(qpos), 1))
-        rows[:, self.qpos], rows[:, self.qvel] = qpos, qvel
+        rows = np.empty((len(qpos), len(self._blank)))
         fields = {name: np.zeros((len(qpos), *shape)) for name, shape in self._shapes.items()}
-        return self.run(rows, fields, np.arange(len(qpos)), 0, models)
+        return self.begin_again(rows, fields, np.arange(len(qpos)), qpos, qvel, models)
+
+    def begin_again(
+        self, rows: np.ndarray, fields: dict, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray, models: Any = None
+    ) -> tuple[np.ndarray, dict]:
+        """The same with fresh simulations in the rows `ids` (sorted) only; qpos and qvel are those of all rows."""
+        rows = rows.copy()
+        rows[ids] = self._blank
+        rows[ids, self.qpos], rows[ids, self.qvel] = qpos[ids], qvel[ids]
+        return self.run(rows, fields, ids, 0, models)
 
     def run(self, rows: np.ndarray, fields: dict, ids: np.ndarray, nstep: int, models: Any = None) -> tuple:
         """`nstep` substeps (0: mj_forward) of the rows `ids` (sorted); the others are returned as they were."""
-        if self._native and models is None:
-            return self._run_native(rows, fields, ids, nstep)
+        if self._native:
+            return self._run_native(rows, fields, ids, nstep, models)
         rows = rows.copy()
         fields = {name: value.copy() for name, value in fields.items()}
         chunks = [chunk for chunk in np.array_split(ids, self.threads) if len(chunk)]
@@ -167,7 +184,7 @@ class Physics:
 
     def _run_chunk(self, thread: int, ids: list, rows: np.ndarray, fields: dict, nstep: int, models: Any) -> None:
         """Rows one after another through the thread's MjData, which stays in the cache; mj_step frees the GIL."""
-        from mujoco import mj_forward, mj_getState, mj_rnePostConstraint, mj_setState, mj_step
+        from mujoco import mj_forward, mj_getState, mj_setState, mj_step
 
         data, signature, model = self._data[thread], self._signature, self.model
         copies = [(fields[name], getattr(data, name)) for name in self._names]
@@ -180,20 +197,24 @@ class Physics:
                 mj_step(model, data, nstep)
             else:
                 mj_forward(model, data)
-            if self._contact_forces:
-                mj_rnePostConstraint(model, data)
+            for function in self._finish:
+                function(model, data)
             mj_getState(model, data, row, signature)
             for target, source in copies:
                 target[i] = source
 
-    def _run_native(self, rows: np.ndarray, fields: dict, ids: np.ndarray, nstep: int) -> tuple:
+    def _run_native(self, rows: np.ndarray, fields: dict, ids: np.ndarray, nstep: int, models: Any = None) -> tuple:
         """The same with one native call."""
         n = len(rows)
         if self._batch is None or self._batch.nsim < n:
             from mujoco.batch import Batch
 
-            self._batch = Batch(self.model, n, self.threads)
+            self._batch, self._models = Batch(self.model, n, self.threads), None
         batch = self._batch
+        if models is not self._models:
+            padding = [self.model] * (batch.nsim - n)
+            batch.set_models(None if models is None else [*models, *padding])
+            self._models = models
         bound = {name: batch.bind(name) for name in self._names}
         batch.state[:n] = rows
         if nstep:
@@ -243,6 +264,17 @@ def reset(rules: Rules, key: Key, tasks: Any) -> tuple[MujocoState, np.ndarray]:
     return state, rules.observe(view(physics, rows, fields)).astype(np.float32)
 
 
+def restart(rules: Rules, key: Key, state: MujocoState, over: Array) -> tuple[MujocoState, np.ndarray]:
+    """A new episode, of the same task, in the rows where `over` [B] is True, as `reset` would begin it with this key; the
+    others go on. -> state, obs [B, obs_size]."""
+    physics, n = rules.physics, len(state.steps)
+    qpos, qvel = rules.start(host_generator(key), physics.model, n)
+    rows, fields = physics.begin_again(state.rows, state.fields, np.flatnonzero(over), qpos, qvel, state.models)
+    steps = np.where(over, 0, state.steps).astype(np.int32)
+    obs = rules.observe(view(physics, rows, fields)).astype(np.float32)
+    return MujocoState(rows, fields, state.tasks, steps, state.models), obs
+
+
 def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tuple[MujocoState, Step]:
     """One env step (frame_skip substeps) of the active rows.
 
@@ -254,13 +286,13 @@ def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tupl
     active = np.asarray(active, bool)
     ids = np.flatnonzero(active)
     action = np.asarray(action, np.float64)
-    check_finite(spec.name, "action", action, ids, state.steps, "look for NaN in the policy's parameters")
+    check_finite(spec.name, "action", action, ids, state, "look for NaN in the policy's parameters")
     action = np.clip(action, spec.action.low, spec.action.high)
     rows = state.rows.copy()
     rows[:, physics.ctrl] = action
     rows, fields = physics.run(rows, state.fields, ids, physics.frame_skip, state.models)
     remedy = "the simulation diverged: lower the actions' magnitude or the model's time step"
-    check_finite(spec.name, "[qpos, qvel]", rows[:, physics.motion], ids, state.steps, remedy)
+    check_finite(spec.name, "[qpos, qvel]", rows[:, physics.motion], ids, state, remedy)
     before, after = view(physics, state.rows, state.fields), view(physics, rows, fields)
     reward = np.where(active, rules.reward(before, after, action, state.tasks, physics.dt), 0.0).astype(np.float32)
     info = rules.measure(before, after, physics.dt)
@@ -274,15 +306,17 @@ def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tupl
     return MujocoState(rows, fields, state.tasks, state.steps + active, state.models), out
 
 
-def check_finite(name: str, what: str, value: np.ndarray, ids: np.ndarray, steps: np.ndarray, remedy: str) -> None:
-    """Raise FloatingPointError for the first of the rows `ids` that holds NaN, infinity or a number beyond HUGE."""
+def check_finite(name: str, what: str, value: np.ndarray, ids: np.ndarray, state: MujocoState, remedy: str) -> None:
+    """Raise FloatingPointError for the first of the rows `ids` that holds NaN, infinity or a number beyond HUGE. The state
+    before the step stays as it was, for this row and the others."""
     good = np.abs(value[ids]) < HUGE  # False for NaN too
     if good.all():
         return
     row = int(ids[np.argmin(good.all(axis=-1))])
+    task = jax.tree.map(lambda leaf: np.asarray(leaf)[row].tolist(), state.tasks)
     raise FloatingPointError(
-        f"{name}: {what} is {value[row].tolist()} in row {row} at env step {int(steps[row])} of its episode; expected "
-        f"finite numbers below {HUGE:.0e}; {remedy}"
+        f"{name}: {what} is {value[row].tolist()} in row {row} at env step {int(state.steps[row])} of its episode, task "
+        f"{task}; expected finite numbers below {HUGE:.0e}; {remedy}"
     )
 
 
