@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo install test lint benchmarks clean
+.PHONY: demo install test test-metaworld lint benchmarks clean
 
 demo: install  ## install, then the main job: an agent that learns to find goals it has never seen (about 5 minutes)
 	$(BIN)/nacre train pearl sparse-point-robot
@@ -12,6 +12,16 @@ install: $(VENV)/.installed
 
 test: $(VENV)/.tested  ## install what the tests need, and run them
 	$(BIN)/python -m pytest
+
+# Meta-World pins an older MuJoCo, so it has an environment of its own.
+test-metaworld: $(VENV)-metaworld/.tested  ## the tests of Meta-World and of MuJoCo's families under its MuJoCo
+	$(VENV)-metaworld/bin/python -m pytest tests/envs/test_metaworld.py tests/envs/test_locomotion.py
+
+$(VENV)-metaworld/.tested: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-metaworld
+	grep -v '^mujoco==' constraints.txt > $(VENV)-metaworld/constraints.txt
+	$(VENV)-metaworld/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-metaworld/constraints.txt -e '.[dev,metaworld]'
+	@touch $@
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -31,4 +41,4 @@ $(VENV)/.tested: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-metaworld .pytest_cache .ruff_cache

@@ -144,7 +144,7 @@ def lists() -> str:
     for kind, entries in (("algorithms", list_algorithms()), ("families", list_families())):
         width = max(len(name) for name, _ in entries) + 1
         print(f"{kind}:", *(f"  {name:{width}} {line}" for name, line in entries), sep="\n", file=text)
-    print("  gymnasium/<id>, path/file.py:name\n", file=text)
+    print("  ml1/<task>, gymnasium/<id>, path/file.py:name\n", file=text)
     return text.getvalue()
 
 

@@ -210,7 +210,10 @@ def list_names(words: list[str]) -> int:
         width = max(len(name) for name, _ in entries) + 1
         print(f"{kind}:")
         print("\n".join(f"  {name:{width}} {line}" for name, line in entries))
-    print("further families: gymnasium/<id> (one environment as a single task), path/file.py:name (your own)")
+    print(
+        "further families: ml1/<task> (a class of Meta-World), gymnasium/<id> (one environment as a single task),\n"
+        "  path/file.py:name (your own)"
+    )
     return 0
 
 

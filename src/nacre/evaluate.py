@@ -32,6 +32,7 @@ class Shots(NamedTuple):
     info: dict[str, np.ndarray]  # [K, N, T, ...] the family's measurements in the first repetition, 0 after the end
     env_steps: int  # taken in all
     lengths: np.ndarray  # [R, N, K] env steps of each episode
+    success: np.ndarray | None = None  # [R, N, K] whether info["success"] was 1 at any step, where the family has one
 
 
 def evaluation_key(seed: int = 0) -> Key:
@@ -63,21 +64,23 @@ def meta_test(
         shown = int((part < n).sum())  # rows of the first repetition
         out = run(env, algorithm, params, batch, jax.random.fold_in(key, i), episodes, explore, reset_memory, shown)
         parts.append(jax.device_get(out))
-    returns, lengths, beliefs, info = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)  # [K, rows, ...]
+    per_shot, beliefs, info = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)  # [K, rows, ...]
     split = lambda leaf: leaf.reshape(episodes, repetitions, n, *leaf.shape[2:])  # noqa: E731
-    returns, lengths = (np.moveaxis(split(x), 0, 2) for x in (returns, lengths))  # [R, N, K]
+    returns, lengths, success = jax.tree.map(lambda x: np.moveaxis(split(x), 0, 2), per_shot)  # [R, N, K]
     beliefs = {name: np.moveaxis(split(leaf), 0, 1) for name, leaf in beliefs.items()}  # [R, K, N, ...]
     _require_finite(env, returns)
-    return Shots(returns, beliefs, info, int(lengths.sum()), lengths)
+    return Shots(returns, beliefs, info, int(lengths.sum()), lengths, success)
 
 
 def _trial(env, algorithm, params, tasks, key, episodes, explore, reset_memory, shown):
-    """Returns and lengths [K, B], beliefs [K, B, ...], info [K, shown, T, ...] of one batch of rows."""
+    """(returns, lengths, success) [K, B], beliefs [K, B, ...], info [K, shown, T, ...] of one batch of rows."""
     memory = algorithm.start(tasks) if isinstance(algorithm, Oracle) else None
     options = {"episodes": episodes, "explore": explore, "reset_memory": reset_memory, "memory": memory}
     data, beliefs = rollout.trial(env, algorithm, params, tasks, key, **options)  # [K, B, 1, T]
     info = {name: leaf[:, :shown, 0] for name, leaf in data.info.items() if name != "truncated"}
-    return data.episode_return[:, :, 0], data.valid[:, :, 0].sum(axis=-1), beliefs, info
+    lengths = data.valid[:, :, 0].sum(axis=-1)
+    success = (data.info["success"] > 0).any(axis=-1)[:, :, 0] if "success" in data.info else None
+    return (data.episode_return[:, :, 0], lengths, success), beliefs, info
 
 
 _compiled = partial(jax.jit, static_argnums=(0, 1, 5, 6, 7, 8))(_trial)
@@ -233,11 +236,13 @@ def evaluate(
     }
     tasks = env.test_tasks if split == "test" else env.train_tasks
 
-    def returns(agent, reset_memory):
+    def shots(agent, reset_memory):
         options = {"explore": explore, "reset_memory": reset_memory, **counts}
-        return meta_test(env, agent.algorithm, agent.params, tasks, evaluation_key(seed), **options).returns
+        return meta_test(env, agent.algorithm, agent.params, tasks, evaluation_key(seed), **options)
 
-    fixed = np.stack([returns(agent, True) for agent in agents])  # [S, R, N, K]
+    fixed = np.stack([shots(agent, True).returns for agent in agents])  # [S, R, N, K]
+    found = [shots(agent, False) for agent in agents]
+    success = None if found[0].success is None else np.stack([of_seed.success for of_seed in found])
     known = references(env, tasks, evaluation_key(seed), **counts)
     return Result(
         algorithm=agent_or_run.algorithm_name,
@@ -251,12 +256,12 @@ def evaluate(
         task_params=task_params(tasks),
         references={**known, "no_adaptation": fixed.mean(axis=(0, 1, 2)).tolist()},
         exploration_episodes=spec.exploration_episodes,
-        **summary(np.stack([returns(agent, False) for agent in agents]), seed),
+        **summary(np.stack([of_seed.returns for of_seed in found]), seed, success),
     )
 
 
-def summary(returns: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Fields of Result from returns [S, R, N, K]; seed: of the bootstrap."""
+def summary(returns: np.ndarray, seed: int = 0, success: np.ndarray | None = None) -> dict[str, Any]:
+    """Fields of Result from returns and success [S, R, N, K]; seed: of the bootstrap."""
     by_task = returns.astype(np.float64).mean(axis=1)  # [S, N, K]
     shots = stats.mean(by_task)
     return {
@@ -264,6 +269,17 @@ def summary(returns: np.ndarray, seed: int = 0) -> dict[str, Any]:
         "intervals": stats.interval(by_task, np.random.default_rng(seed)).T.tolist(),
         "per_task": by_task.mean(axis=0).tolist(),
         "trial_return": float(shots.sum()),
+        **({} if success is None else success_summary(success, seed)),
+    }
+
+
+def success_summary(success: np.ndarray, seed: int) -> dict[str, Any]:
+    """Share of trials that succeed per shot: every task counts its own trials, and tasks count alike."""
+    by_task = success.astype(np.float64).mean(axis=1)  # [S, N, K]
+    return {
+        "success": stats.mean(by_task).tolist(),
+        "success_intervals": stats.interval(by_task, np.random.default_rng(seed)).T.tolist(),
+        "success_per_task": by_task.mean(axis=0).tolist(),
     }
 
 
@@ -277,8 +293,11 @@ def task_params(tasks: Any) -> list[list[float]]:
 
 
 def evaluation_arrays(shots: Shots, tasks: Any) -> dict[str, np.ndarray]:
-    """A flat dict for numpy.savez: returns, lengths, env_steps, tasks/<index or name>, beliefs/<name>, info/<name>."""
+    """A flat dict for numpy.savez: returns, lengths, env_steps, success where it is known, tasks/<index or name>,
+    beliefs/<name>, info/<name>."""
     arrays = {"returns": shots.returns, "lengths": shots.lengths, "env_steps": np.asarray(shots.env_steps)}
+    if shots.success is not None:
+        arrays["success"] = shots.success
     for path, leaf in jax.tree_util.tree_leaves_with_path(tasks):
         arrays[f"tasks/{jax.tree_util.keystr(path, simple=True, separator='/') or '0'}"] = np.asarray(leaf)
     arrays |= {f"beliefs/{name}": leaf for name, leaf in shots.beliefs.items()}

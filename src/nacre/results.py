@@ -29,10 +29,17 @@ class Result:
     trial_return: float  # mean over trials of the sum over their episodes
     references: dict[str, list[float] | None]  # random, still, oracle, no_adaptation: per shot
     exploration_episodes: int = field(default=0, repr=False)  # episodes before the reported adaptation; not in the JSON
+    success: list[float] | None = (
+        None  # share of trials that succeed per shot, where the family has a success; else not
+    )
+    success_intervals: list[list[float]] | None = None  # in the JSON; these two likewise
+    success_per_task: list[list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict for json.dumps; `schema` says which fields it has."""
         values = {name: value for name, value in vars(self).items() if name != "exploration_episodes"}
+        if self.success is None:
+            values = {name: value for name, value in values.items() if not name.startswith("success")}
         return {"schema": SCHEMA, **values}
 
     def save(self, path: str | Path) -> None:
@@ -43,13 +50,19 @@ class Result:
         """Returns per shot beside the references, as text; long trials show some of their shots."""
         known = {name: shots for name, shots in self.references.items() if shots is not None}
         lines = [["shot", "return", "95 % interval", *(name.replace("_", " ") for name in known)]]
+        if self.success is not None:
+            lines[0] += ["success", "95 % interval"]
         for k in shown_shots(len(self.shots)):
             ends = f"{self.intervals[k][0]:.1f} to {self.intervals[k][1]:.1f}"
             lines.append([str(k), f"{self.shots[k]:.1f}", ends, *(f"{shots[k]:.1f}" for shots in known.values())])
+            if self.success is not None:
+                low, high = self.success_intervals[k]
+                lines[-1] += [f"{self.success[k]:.0%}", f"{low:.0%} to {high:.0%}"]
         after = slice(self.exploration_episodes, None)
         if 0 < self.exploration_episodes < len(self.shots) - 1:
             means = [f"{np.mean(shots[after]):.1f}" for shots in (self.shots, *known.values())]
-            lines.append([f"{self.exploration_episodes}-{len(self.shots) - 1}", means[0], "", *means[1:]])
+            share = [] if self.success is None else [f"{np.mean(self.success[after]):.0%}", ""]
+            lines.append([f"{self.exploration_episodes}-{len(self.shots) - 1}", means[0], "", *means[1:], *share])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         return "\n".join([self._title(), *text, *self._gap(known)])

@@ -28,6 +28,8 @@ from nacre.types import (
     task_count,
 )  # fmt: skip
 
+Refill = Callable[[Array, Memory, Array], Memory]  # key, memory, which rows [N, E] begin another episode -> memory
+
 
 def to_env_action(spec: EnvSpec, action: Array) -> Array:
     """The agent's action ([-1, 1] per dimension, or an index) in the environment's units, clipped to its bounds."""
@@ -45,13 +47,13 @@ def _rows_of(tasks: Any, e: int) -> Any:
 
 def episode(
     env: Environment, algorithm: Algorithm, params: Params, memory: Memory, tasks: Any, key: Array,
-    *, episodes: int = 1, explore: bool = True, refill: Callable[[Array], Memory] | None = None,
+    *, episodes: int = 1, explore: bool = True, refill: Refill | None = None,
 ) -> tuple[Trajectory, Memory]:  # fmt: skip
     """One episode in each of the rows [N, E] (E = `episodes`) -> Trajectory [N, E, T] and the memory after it.
 
-    explore: act stochastically, as in training; else deterministically. Memory is not adapted here. refill(key) -> memories
-    [N, E]: with these, rows whose episode ends early begin another at once, so that every row is T env steps of experience,
-    for environments that can (`refillable`).
+    explore: act stochastically, as in training; else deterministically. Memory is not adapted here. refill(key, memory, over)
+    -> memory for the rows [N, E] that are over: with it, rows whose episode ends early begin another at once, so that every
+    row is T env steps of experience, for environments that can (`refillable`).
     """
     rows = (task_count(tasks), episodes)
     if env.spec.jittable:
@@ -211,13 +213,6 @@ def _observe(algorithm, params, memory, transition):
     return algorithm.observe(params, memory, transition)
 
 
-@partial(jax.jit, static_argnums=0)
-def _replace(rows, over, new, old):
-    """The memories [N, E] of `new` in the flat rows where `over` [B] is True, else of `old`."""
-    over = over.reshape(rows)
-    return jax.tree.map(lambda x, y: jnp.where(over.reshape(rows + (1,) * (x.ndim - 2)), x, y), new, old)
-
-
 def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, refill=None):
     spec = env.spec
     n = rows[0] * rows[1]
@@ -244,7 +239,7 @@ def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, ref
         elif over.any() and t + 1 < spec.horizon:
             env_key, memory_key = jax.random.split(jax.random.fold_in(reset_key, t))
             state, obs = env.restart(env_key, state, over)
-            memory = _replace(rows, over, refill(memory_key), memory)
+            memory = refill(memory_key, memory, over.reshape(rows))
         if not active.any():
             break
     data = _stack(steps, spec.horizon, rows)

@@ -44,7 +44,7 @@ from nacre.types import (
     task_count,
 )  # fmt: skip
 from nacre.updates import latent, sac
-from nacre.updates.latent import Memory
+from nacre.updates.latent import Memory, renew
 
 
 @dataclass(frozen=True)
@@ -429,8 +429,8 @@ class PEARL:
         start_key, z_key, run_key = jax.random.split(key, 3)
         actor, memory = begin(start_key, z_key)
         family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
-        data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes,
-                                  refill=lambda key: begin(*jax.random.split(key))[1])  # fmt: skip
+        refill = lambda key, memory, over: renew(memory, begin(*jax.random.split(key))[1], over)  # noqa: E731
+        data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes, refill=refill)
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
         state = dataclasses.replace(state, replay=store, env_steps=state.env_steps + data.valid.sum().astype(jnp.int32))
         return state, data

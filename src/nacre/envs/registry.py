@@ -49,6 +49,12 @@ VARIANTS: dict[str, tuple[str, str]] = {
     "macaw/ant-dir": ("MacawAntDir", "50 fixed directions, 5 held out"),
 }
 FAMILIES |= {name: (f"nacre.envs.variants:{cls}", line) for name, (cls, line) in VARIANTS.items()}
+FAMILIES |= {
+    "ml10": ("nacre.envs.metaworld:ML10", "Meta-World: 10 classes of manipulation, 5 others held out (extra)"),
+    "ml25": ("nacre.envs.metaworld:ML25", "Meta-World: 25 classes, 5 held out (extra)"),
+    "ml45": ("nacre.envs.metaworld:ML45", "Meta-World: 45 classes, 5 others held out (extra)"),
+}
+ML1 = "ml1/"  # ml1/<task>: one class of Meta-World, goals held out
 GYMNASIUM = "gymnasium/"  # gymnasium/<id>: one registered gymnasium environment as a family with a single task
 
 
@@ -75,7 +81,7 @@ def list_families() -> list[tuple[str, str]]:
 
 
 def make_family(name: str, **params: Any) -> Any:
-    """The Environment called `name`: a registered family, `gymnasium/<id>`, or `path/file.py:name` of the user's own.
+    """The Environment called `name`: a registered family, `ml1/<task>`, `gymnasium/<id>`, or `path/file.py:name` of the user's.
 
     params: the family's parameters (fields of its dataclass; `horizon` and `processes` for a gymnasium environment). Raises
     ValueError, with close matches, for an unknown name or parameter, and for a file that does not bring an Environment.
@@ -97,8 +103,13 @@ def family_class(name: str) -> type | None:
     if is_file(name):
         found = load_from_file(name)
         return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
+    if name.startswith(ML1):
+        from nacre.envs.metaworld import ml1
+
+        return ml1(name.removeprefix(ML1))
     if name not in FAMILIES:
-        hint = "; a family of your own is path/file.py:name, a gymnasium environment gymnasium/<id>"
+        hint = "; a family of your own is path/file.py:name, a gymnasium environment gymnasium/<id>, a class of Meta-World "
+        hint += "ml1/<task>"
         error = unknown("task family", name, list(FAMILIES))
         raise ValueError(f"{str(error).removesuffix('.')}{hint}.")
     return load_object(FAMILIES[name][0])

@@ -36,6 +36,14 @@ class Memory(eqx.Module):
     shift: Array  # [N, 1, latent] where the quasi-random sequence of this trial starts, in [0, 1)
 
 
+def renew(memory: Memory | Array, fresh: Memory | Array, over: Array) -> Memory | Array:
+    """`memory` with the z of `fresh` in the episodes marked in `over` [N, E]; what was seen of the tasks stays. Memories of
+    scripted policies are arrays [N, E, ...], which change as z does."""
+    if not isinstance(memory, Memory):
+        return jnp.where(over[..., None], fresh, memory)
+    return dataclasses.replace(memory, z=jnp.where(over[..., None], fresh.z, memory.z))
+
+
 def sequence_steps(n: int) -> np.ndarray:
     """n steps in (0, 1) whose multiples, modulo one, leave small gaps from the first few on: continued fractions that repeat
     a word of ones and twos. The golden ratio is the word (1); words that are no rotation or power of another give numbers

@@ -44,6 +44,7 @@ def family(
     allow_overlap: bool = False,
     max_idle: int = 128,
     processes: int = 0,
+    info: tuple[str, ...] = (),
 ) -> "GymnasiumFamily":
     """A task family from `make(task) -> gymnasium.Env` and `sample_tasks(rng, n) -> array [n] or [n, k]`.
 
@@ -51,7 +52,8 @@ def family(
     episode; None takes the environment's own time limit. allow_overlap: test tasks may equal training tasks (families
     of a few tasks). max_idle: environments kept open for later episodes. processes: 0 steps all rows in this process; a
     number, for environments slower than about a tenth of a millisecond per step, in so many worker processes (results are
-    the same). `make` gets a Python number where tasks are
+    the same). info: names of numbers in the environment's info that go with each step, for pictures; `success`, where there
+    is one, is reported by evaluations. `make` gets a Python number where tasks are
     [n] and a NumPy array [k] where they are [n, k]; it must build a new environment each time, with the same spaces.
 
     Observations: Box, Discrete (one-hot), MultiDiscrete, MultiBinary, Dict and Tuple of these, flattened to float32.
@@ -70,13 +72,14 @@ def family(
         )
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 0:
         raise ValueError(f"{name}: processes must be 0 or a positive whole number, got {processes!r}")
-    stepper = local = Local(name, make, max_idle)
+    stepper = local = Local(name, make, max_idle, tuple(info))
     first = local.open(train_tasks[:1])
     spec = describe(name, first.envs[0], horizon)
     local.close(first)
     if processes:
-        stepper = Workers(name, make, max_idle, processes)
-    return GymnasiumFamily(spec, train_tasks, test_tasks, sample_tasks, stepper, train_is_test=len(overlap) > 0)
+        stepper = Workers(name, make, max_idle, tuple(info), processes)
+    shared = len(overlap) > 0
+    return GymnasiumFamily(spec, train_tasks, test_tasks, sample_tasks, stepper, tuple(info), train_is_test=shared)
 
 
 def single(env_id: str, horizon: int | None = None, processes: int = 0) -> "GymnasiumFamily":
@@ -162,6 +165,7 @@ class GymnasiumFamily:
     test_tasks: np.ndarray
     sampler: Callable = field(repr=False)
     stepper: Any = field(repr=False)  # gymnasium_rows.Local or gymnasium_workers.Workers
+    info: tuple[str, ...] = ()  # names of the numbers in Step.info, besides "truncated"
     train_is_test: bool = False  # the family has test tasks that are training tasks, by its maker's word
 
     def sample_tasks(self, key: Key, n: int) -> np.ndarray:
@@ -202,7 +206,7 @@ class GymnasiumFamily:
             raise RuntimeError(f"{self.spec.name}: this state was stepped before and cannot be again; use the newest")
 
     def step(self, state: GymnasiumState, action: Array, active: Array) -> tuple[GymnasiumState, Step]:
-        """One env step of the active rows. info["truncated"] [B]: the environment's own time limit.
+        """One env step of the active rows. info["truncated"] [B]: the environment's own time limit; the names of `info`.
 
         Inactive rows keep their observation and get reward 0. Raises RuntimeError for a state that was stepped before.
         """
@@ -213,16 +217,17 @@ class GymnasiumFamily:
         action = np.asarray(action)
         reward = np.zeros(len(active), np.float32)
         terminal, truncated = np.zeros((2, len(active)), bool)
+        measured = np.zeros((len(active), len(self.info)), np.float32)
         if not self.spec.discrete:
             require_finite(self, rows, "action", action, ids)
         if len(ids):
             out = self.stepper.step(rows.opened, ids, action[ids], rows.steps[ids])
-            rows.obs[ids], reward[ids], terminal[ids], truncated[ids] = out
+            rows.obs[ids], reward[ids], terminal[ids], truncated[ids], measured[ids] = out
         require_finite(self, rows, "observation", rows.obs, ids)
         require_finite(self, rows, "reward", reward[:, None], ids)
         rows.steps[ids] += 1
         rows.generation += 1
-        info = {"truncated": truncated & ~terminal}
+        info = {"truncated": truncated & ~terminal, **dict(zip(self.info, measured.T.copy(), strict=True))}
         return GymnasiumState(rows, rows.generation), Step(rows.obs.copy(), reward, reward.copy(), terminal, info)
 
     def oracle(self, tasks: Array, obs: Array, t: Array) -> None:

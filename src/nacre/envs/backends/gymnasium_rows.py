@@ -97,6 +97,7 @@ class Outcome(NamedTuple):
     reward: np.ndarray  # [n] float32
     terminal: np.ndarray  # [n] bool
     truncated: np.ndarray  # [n] bool
+    info: np.ndarray  # [n, names] float32
 
 
 @dataclass(eq=False)
@@ -108,10 +109,10 @@ class Opened:
 
 
 class Local:
-    """Steps rows in this process, one after another."""
+    """Steps rows in this process, one after another. info: names of numbers in the environment's info to hand on."""
 
-    def __init__(self, name: str, make: Callable, max_idle: int):
-        self.name, self.pool = name, Pool(name, make, max_idle)
+    def __init__(self, name: str, make: Callable, max_idle: int, info: tuple[str, ...] = ()):
+        self.name, self.pool, self.info = name, Pool(name, make, max_idle), info
 
     def open(self, tasks: np.ndarray) -> Opened:
         """Environments for rows of these tasks; to be closed when nobody refers to the rows any more."""
@@ -142,7 +143,7 @@ class Local:
 
     def step(self, opened: Opened, ids: np.ndarray, actions: np.ndarray, steps: np.ndarray) -> Outcome:
         """One env step of the rows `ids` with an action each; steps: env steps they have taken, for errors."""
-        obs, reward = [], np.zeros(len(ids), np.float32)
+        obs, reward, info = [], np.zeros(len(ids), np.float32), np.zeros((len(ids), len(self.info)), np.float32)
         terminal, truncated = np.zeros((2, len(ids)), bool)
         for k, i in enumerate(ids):
             env, where = opened.envs[i], label(self.name, opened.tasks[i], int(steps[k]))
@@ -152,7 +153,17 @@ class Local:
                 raise TypeError(f"{where}: step() returned {short(out)}; {expected}")
             obs.append(flat_obs(where, env.observation_space, out[0]))
             reward[k], terminal[k], truncated[k] = np.asarray(out[1]).item(), bool(out[2]), bool(out[3])
-        return Outcome(np.array(obs, np.float32), reward, terminal, truncated)
+            info[k] = [number(where, name, out[4]) for name in self.info]
+        return Outcome(np.array(obs, np.float32), reward, terminal, truncated, info)
+
+
+def number(where: str, name: str, info: dict) -> float:
+    """info[name]; raises ValueError where it is not there, or not a number."""
+    try:
+        return float(np.asarray(info[name]).item())
+    except (KeyError, TypeError, ValueError) as error:
+        known = ", ".join(map(str, info)) or "nothing"
+        raise ValueError(f"{where}: info has no number {name!r}, which the family asks for; it has {known}") from error
 
 
 def flat_obs(where: str, space: spaces.Space, obs: Any) -> np.ndarray:

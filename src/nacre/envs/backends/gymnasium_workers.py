@@ -72,9 +72,9 @@ class Shares:
 class Workers:
     """As `Local`, with `count` processes that step their rows at the same time. They start when they are first needed."""
 
-    def __init__(self, name: str, make: Callable, max_idle: int, count: int):
+    def __init__(self, name: str, make: Callable, max_idle: int, info: tuple[str, ...], count: int):
         self.name, self.count = name, count
-        self._payload = portable(name, make, max_idle)
+        self._payload = portable(name, make, max_idle, info)
         self._workers: list[Worker] = []
         self._tickets = itertools.count()
         self._left: list[int] = []  # tickets that nobody refers to any more
@@ -143,7 +143,7 @@ def end(workers: list[Worker]) -> None:
     workers.clear()
 
 
-def portable(name: str, make: Callable, max_idle: int) -> bytes:
+def portable(name: str, make: Callable, *options: Any) -> bytes:
     """What a worker needs, as bytes. Functions of the user's own file travel by value. Raises ValueError where they hold
     something that cannot be sent."""
     import cloudpickle
@@ -153,7 +153,7 @@ def portable(name: str, make: Callable, max_idle: int) -> bytes:
     if by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps((name, make, max_idle))
+        return cloudpickle.dumps((name, make, *options))
     except Exception as error:
         raise ValueError(
             f"{name}: make cannot be sent to worker processes ({type(error).__name__}: {error}); build what it needs inside "
@@ -173,8 +173,7 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, opened = Connection(descriptor), {}
     try:
-        name, make, max_idle = pickle.loads(pipe.recv_bytes())
-        local = Local(name, make, max_idle)
+        local = Local(*pickle.loads(pipe.recv_bytes()))
         while True:
             method, args = pipe.recv()
             try:
