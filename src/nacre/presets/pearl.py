@@ -99,6 +99,10 @@ FAST = {
     ),
 }  # fmt: skip
 
+# rewards of 0 to 10 for 500 env steps, so a small reward scale; one initial episode per task
+META_WORLD = dict(
+    _BODY, reward_scale=0.5, decay_updates=90_000, initial_steps=500, prior_steps=500, extra_steps=1000, env_steps=900_000
+)  # fmt: skip
 # where a family has no preset of its own: sizes that suit a few to a few dozen numbers, scaled by its horizon
 GENERIC = dict(
     hidden=(128, 128), encoder_hidden=(128, 128), learning_rate=6e-4, batch_size=64, context_batch=100, critic="twin",
@@ -114,6 +118,8 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     known = PAPER if name == "paper" else FAST
     if family in known:
         return dict(known[family])
+    if name == "fast" and family.startswith(("ml1/", "ml10", "ml25", "ml45")):
+        return dict(META_WORLD)
     if family in VARIANTS:
         varied = family.partition("/")[2].removesuffix("-as-written")
         return dict(known[varied], exploration_episodes=spec.exploration_episodes)
