@@ -19,8 +19,8 @@ test-metaworld: $(VENV)-metaworld/.tested  ## the tests of Meta-World and of MuJ
 
 $(VENV)-metaworld/.tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-metaworld
-	grep -v '^mujoco==' constraints.txt > $(VENV)-metaworld/constraints.txt
-	$(VENV)-metaworld/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-metaworld/constraints.txt -e '.[dev,metaworld]'
+	grep -v '^mujoco' constraints.txt > $(VENV)-metaworld/constraints.txt
+	$(VENV)-metaworld/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-metaworld/constraints.txt -e '.[metaworld]' pytest pytest-timeout
 	@touch $@
 
 lint: $(VENV)/.tested

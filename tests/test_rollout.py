@@ -1,5 +1,7 @@
 """Episodes that end early: rows that are over, and rows that begin again."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,41 @@ def test_with_new_memories_every_row_is_full():
     assert not data.action[2].any() and len(drawn) == 3  # nobody begins again at the very end
     assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in drawn}) == 3
     assert rollout.mean_return(data) == pytest.approx(18 / 6)  # three, two and one episode
+
+
+class InJax:
+    """The same toy as pure JAX."""
+
+    spec = dataclasses.replace(SPEC, jittable=True)
+    train_tasks = test_tasks = Toy.train_tasks
+
+    def reset(self, key, tasks):
+        state = jnp.zeros((len(tasks), 2))
+        return (state, tasks), state
+
+    def restart(self, key, state, over):
+        state, tasks = state
+        state = jnp.where(over[:, None], jnp.stack([0 * state[:, 0], state[:, 1] + 1], axis=1), state)
+        return (state, tasks), state
+
+    def step(self, state, action, active):
+        state, tasks = state
+        state = state + jnp.array([1.0, 0.0]) * active[:, None]
+        reward = jnp.ones(len(tasks))
+        return (state, tasks), Step(state, reward, reward, (state[:, 0] == tasks) & active, {})
+
+
+@pytest.mark.parametrize("refilled", [True, False])
+def test_families_in_jax_do_the_same(refilled):
+    """One compiled program, the same episodes."""
+
+    def refill(key, memory, over):
+        return jnp.where(over, memory + 0.1, memory)
+
+    kwargs = {"refill": refill} if refilled else {}
+    here, there = play(**kwargs), play(InJax(), **kwargs)
+    for name in ("obs", "next_obs", "action", "reward", "terminal", "valid"):
+        np.testing.assert_allclose(getattr(there, name), getattr(here, name), rtol=1e-6, err_msg=name)
 
 
 def test_environments_that_cannot_begin_again_are_left_alone():

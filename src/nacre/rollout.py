@@ -56,14 +56,13 @@ def episode(
     row is T env steps of experience, for environments that can (`refillable`).
     """
     rows = (task_count(tasks), episodes)
-    if env.spec.jittable:
-        return _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore)
-    return _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, refill if refillable(env) else None)
+    run = _episode_scan if env.spec.jittable else _episode_host
+    return run(env, algorithm, params, memory, tasks, key, rows, explore, refill if refillable(env) else None)
 
 
 def refillable(env: Environment) -> bool:
     """Whether episodes may end early and another can begin in their row."""
-    return env.spec.can_terminate and not env.spec.jittable and hasattr(env, "restart")
+    return env.spec.can_terminate and hasattr(env, "restart")
 
 
 def mean_return(episodes: Trajectory) -> Array:
@@ -158,7 +157,7 @@ def held(spec: EnvSpec, key: Array, rows: tuple[int, int]) -> tuple[Scripted, Ar
 # ------------------------------------------------------------------------------------------- families in JAX
 
 
-def _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore):
+def _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore, refill=None):
     spec = env.spec
     reset_key, step_key = jax.random.split(key)
     state, obs = env.reset(reset_key, _rows_of(tasks, rows[1]))
@@ -172,7 +171,17 @@ def _episode_scan(env, algorithm, params, memory, tasks, key, rows, explore):
         row = _record(spec, grid_rows(obs, rows), action, grid_rows(out, rows), grid_rows(active, rows), extras)
         if getattr(algorithm, "observes", True):
             memory = algorithm.observe(params, memory, _transition(row, t + 1 == spec.horizon))
-        return (state, out.obs, active & ~over, memory), row
+        if refill is None:
+            return (state, out.obs, active & ~over, memory), row
+
+        def begin_again(state, obs, memory):
+            env_key, memory_key = jax.random.split(jax.random.fold_in(reset_key, t))
+            state, obs = env.restart(env_key, state, over)
+            return state, obs, refill(memory_key, memory, over.reshape(rows))
+
+        some = over.any() & (t + 1 < spec.horizon)
+        state, obs, memory = jax.lax.cond(some, begin_again, lambda *same: same, state, out.obs, memory)
+        return (state, obs, active, memory), row
 
     active = jnp.ones(rows[0] * rows[1], bool)
     (_, _, _, memory), data = jax.lax.scan(step, (state, obs, active, memory), jnp.arange(spec.horizon))

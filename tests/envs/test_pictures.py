@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from nacre.envs import pictures
+from nacre.envs import locomotion_pictures, pictures
 from nacre.envs.registry import make_family
 
 
@@ -17,6 +17,7 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
     names = ("velocity",) if family.startswith("cheetah") else ("x", "y")
     return {
         "returns": random.uniform(-1, 5, (repetitions, n, shots)),
+        "lengths": random.integers(1, steps + 1, (repetitions, n, shots)),
         "tasks": tasks,
         "info": {name: random.uniform(-1, 1, (shots, n, steps)) for name in names},
         "beliefs": {},
@@ -31,6 +32,11 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
         ("point-robot", ["shot by shot", "single goals", "Where episodes end"]),
         ("cheetah-vel", ["Commanded and reached speed", "within an episode"]),
         ("cheetah-dir", ["Velocity per direction", "within an episode"]),
+        ("ant-dir", ["shot by shot", "Distance in the direction asked for"]),
+        ("ant-goal", ["shot by shot", "Where episodes end"]),
+        ("humanoid-dir", ["shot by shot", "Distance in the direction asked for"]),
+        ("walker-params", ["How far the body comes", "Distance per episode", "Time upright"]),
+        ("varibad/hopper-params", ["How far the body comes", "Distance per episode", "Time upright"]),
     ],
 )
 @pytest.mark.parametrize(("shots", "tasks"), [(1, 1), (3, 2), (20, None)])
@@ -86,3 +92,15 @@ def test_matplotlib_is_imported_only_when_something_is_drawn():
     modules = "nacre.envs.pictures, nacre.envs.animations, nacre.plotting, nacre.report, nacre.watch"
     program = f"import sys, {modules}; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_paths_end_where_episodes_end():
+    """What is recorded after the end of an episode is zero, and must not be drawn."""
+    info = {"x": np.array([[[1.0, 2.0, 0.0]], [[1.0, 2.0, 3.0]]]), "y": np.zeros((2, 1, 3))}  # two shots of one task
+    made = {"info": info, "lengths": np.array([[[2, 3]]]), "tasks": np.zeros(1), "returns": np.zeros((1, 1, 2))}
+    assert [[path.tolist() for path in shot] for shot in locomotion_pictures.tracks(made, "x")] == [
+        [[[1.0], [2.0]]], [[[1.0], [2.0], [3.0]]],
+    ]  # fmt: skip
+    _, (_, _, figure) = locomotion_pictures.heading_pictures(made)
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(lines["median"], [2.0, 3.0])  # along the x axis

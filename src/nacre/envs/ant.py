@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nacre.envs import locomotion
-from nacre.envs.backends import mujoco as backend
+from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
 from nacre.types import Array, EnvSpec, Key
 
@@ -71,11 +71,11 @@ def measure(family: Any, before: Data, after: Data, dt: float) -> dict[str, Arra
     return {**info, "qpos": after.qpos} if family.record_qpos else info
 
 
-def physics(family: Any) -> backend.Physics:
+def physics(family: Any) -> mjc.Physics:
     contacts = getattr(family, "contacts", True)
-    fields, finish = (("xpos", "cfrc_ext"), (backend.CONTACT_FORCES,)) if contacts else (("xpos",), ())
-    path = backend.gymnasium_asset("ant.xml")
-    return backend.Physics(path, FRAME_SKIP, fields, finish=finish, threads=family.threads)
+    fields, finish = (("xpos", "cfrc_ext"), (mjc.CONTACT_FORCES,)) if contacts else (("xpos",), ())
+    path = mjc.gymnasium_asset("ant.xml")
+    return mjc.Physics(path, FRAME_SKIP, fields, finish=finish, threads=family.threads)
 
 
 # ------------------------------------------------------------------------------------------------------- directions
@@ -138,6 +138,7 @@ class AntDir:
     horizon: int = 200  # env steps of 0.05 s per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "ant-dir"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -154,12 +155,12 @@ class AntDir:
     test_tasks = train_tasks
 
     def sample_tasks(self, key: Key, n: int) -> np.ndarray:
-        return backend.host_generator(key).choice(self.train_tasks, n)
+        return mjc.host_generator(key).choice(self.train_tasks, n)
 
     spec = functools.cached_property(direction_spec)
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, locomotion.no_oracle
-    reward, reset, restart, step = direction_reward, backend.reset, backend.restart, backend.step
+    reward, reset, restart, step = direction_reward, mjc.reset, mjc.restart, mjc.step
     pictures, frames, recording = direction_pictures, direction_frames, locomotion.recording
 
 
@@ -177,6 +178,7 @@ class AntDir2D:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "ant-dir-2d"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -193,7 +195,7 @@ class AntDir2D:
     spec = functools.cached_property(direction_spec)
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, locomotion.no_oracle
-    reward, reset, restart, step = direction_reward, backend.reset, backend.restart, backend.step
+    reward, reset, restart, step = direction_reward, mjc.reset, mjc.restart, mjc.step
     pictures, frames, recording = direction_pictures, direction_frames, locomotion.recording
 
 
@@ -213,6 +215,7 @@ class AntGoal:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "ant-goal"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -230,7 +233,7 @@ class AntGoal:
 
     def draw(self, rng: Any, n: int) -> np.ndarray:
         """n goals [n, 2], uniform in the disc."""
-        angle, distance = rng.uniform(0, 2 * np.pi, n), self.radius * np.sqrt(rng.uniform(0, 1, n))
+        angle, distance = rng.uniform(0, 2 * np.pi, n), self.radius * rng.uniform(0, 1, n) ** 0.5
         return (distance[:, None] * locomotion.unit(angle)).astype(np.float32)
 
     def observe(self, data: Data) -> Array:
@@ -266,7 +269,7 @@ class AntGoal:
     train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
     physics = functools.cached_property(physics)
     start, terminal, measure, oracle = start, locomotion.never, measure, locomotion.no_oracle
-    reset, restart, step = backend.reset, backend.restart, backend.step
+    reset, restart, step = mjc.reset, mjc.restart, mjc.step
     recording = locomotion.recording
 
 

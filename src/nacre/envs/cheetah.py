@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nacre.envs import locomotion
-from nacre.envs.backends import mujoco as backend
+from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
 from nacre.types import Array, EnvSpec, Key
 
@@ -77,12 +77,12 @@ def measure(family: Any, before: Data, after: Data, dt: float) -> dict[str, Arra
     return {**info, "qpos": after.qpos} if family.record_qpos else info
 
 
-def physics(family: Any) -> backend.Physics:
-    path, skip = backend.gymnasium_asset("half_cheetah.xml"), FRAME_SKIP[family.simulator]
+def physics(family: Any) -> mjc.Physics:
+    path, skip = mjc.gymnasium_asset("half_cheetah.xml"), FRAME_SKIP[family.simulator]
     if family.simulator == "rllab":
         fields, finish = ("subtree_com", "subtree_linvel"), ("mj_forward", "mj_subtreeVel")
-        return backend.Physics(path, skip, fields, finish=finish, threads=family.threads)
-    return backend.Physics(path, skip, ("xpos",) * (family.observation == "pearl"), threads=family.threads)
+        return mjc.Physics(path, skip, fields, finish=finish, threads=family.threads)
+    return mjc.Physics(path, skip, ("xpos",) * (family.observation == "pearl"), threads=family.threads)
 
 
 def make_spec(family: Any, task_name: str, reward_note: str) -> EnvSpec:
@@ -112,6 +112,7 @@ class CheetahVel:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "cheetah-vel"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -139,7 +140,7 @@ class CheetahVel:
 
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
-    reset, restart, step, recording = backend.reset, backend.restart, backend.step, locomotion.recording
+    reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
         from nacre.envs.pictures import cheetah_pictures
@@ -164,6 +165,7 @@ class CheetahDir:
     horizon: int = 200  # env steps per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "cheetah-dir"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -183,7 +185,7 @@ class CheetahDir:
     test_tasks = train_tasks
 
     def sample_tasks(self, key: Key, n: int) -> np.ndarray:
-        return backend.host_generator(key).choice(self.train_tasks, n)
+        return mjc.host_generator(key).choice(self.train_tasks, n)
 
     def reward(self, before: Data, after: Data, action: Array, task: Array, dt: float) -> Array:
         """oyster half_cheetah_dir.py: direction * v - 0.05 |a|^2."""
@@ -191,7 +193,7 @@ class CheetahDir:
 
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
-    reset, restart, step, recording = backend.reset, backend.restart, backend.step, locomotion.recording
+    reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
         from nacre.envs.pictures import cheetah_pictures

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nacre.envs import locomotion
-from nacre.envs.backends import mujoco as backend
+from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
 from nacre.types import Array, EnvSpec
 
@@ -48,6 +48,7 @@ class HumanoidDir:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "humanoid-dir"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -63,9 +64,9 @@ class HumanoidDir:
         return locomotion.make_spec(self, NAMES, ("direction (rad)",), note, **options)
 
     @functools.cached_property
-    def physics(self) -> backend.Physics:
-        path, fields = backend.gymnasium_asset("humanoid.xml"), (*FIELDS, "xipos")
-        return backend.Physics(path, FRAME_SKIP, fields, finish=(backend.CONTACT_FORCES,), threads=self.threads)
+    def physics(self) -> mjc.Physics:
+        path, fields = mjc.gymnasium_asset("humanoid.xml"), (*FIELDS, "xipos")
+        return mjc.Physics(path, FRAME_SKIP, fields, finish=(mjc.CONTACT_FORCES,), threads=self.threads)
 
     def draw(self, rng: Any, n: int) -> np.ndarray:
         """n angles in rad."""
@@ -110,7 +111,7 @@ class HumanoidDir:
     _split, sample_tasks = functools.cached_property(locomotion.drawn_split), locomotion.sample_tasks
     train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
     oracle, recording = locomotion.no_oracle, locomotion.recording
-    reset, restart, step = backend.reset, backend.restart, backend.step
+    reset, restart, step = mjc.reset, mjc.restart, mjc.step
 
     def pictures(self, evaluation: dict) -> list:
         from nacre.envs.locomotion_pictures import heading_pictures

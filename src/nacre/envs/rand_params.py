@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nacre.envs import locomotion
-from nacre.envs.backends import mujoco as backend
+from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
 from nacre.types import Array, EnvSpec
 
@@ -52,9 +52,9 @@ def draw(family: Any, rng: Any, n: int) -> np.ndarray:
     return (bases ** rng.uniform(-SPREAD, SPREAD, (n, len(bases)))).astype(np.float32)
 
 
-def physics(family: Any) -> backend.Physics:
-    path = backend.gymnasium_asset(family.asset)
-    return backend.Physics(path, FRAME_SKIP, timestep=TIME_STEP, threads=family.threads)
+def physics(family: Any) -> mjc.Physics:
+    path = mjc.gymnasium_asset(family.asset)
+    return mjc.Physics(path, FRAME_SKIP, timestep=TIME_STEP, threads=family.threads)
 
 
 def models(family: Any, tasks: np.ndarray) -> list:
@@ -67,20 +67,29 @@ def models(family: Any, tasks: np.ndarray) -> list:
     kept, out = family.kept_models, []
     for task in tasks:
         key = task.tobytes()
-        kept[key] = kept.pop(key, None) or scaled(family.physics.model, task)  # the newest comes last
+        kept[key] = kept.pop(key, None) or scaled(family, task)  # the newest comes last
         out.append(kept[key])
         if len(kept) > KEPT:
             del kept[next(iter(kept))]
     return out
 
 
-def scaled(nominal: Any, task: np.ndarray) -> Any:
-    """A copy of the model with its numbers multiplied by the task's factors [k]."""
-    model, at = copy.copy(nominal), 0
-    for name, _, _ in SCALED:
-        value = getattr(model, name)
-        value[:] *= task[at : at + value.size].reshape(value.shape)
-        at += value.size
+def factors(family: Any, task: Any) -> dict[str, Any]:
+    """Field of the model -> what multiplies it, from a task's numbers [k]."""
+    out, at = {}, 0
+    for name, _, columns in SCALED:
+        count = family.sizes[name] * columns
+        part = task[at : at + count]
+        out[name] = part.reshape(-1, columns) if columns > 1 else part
+        at += count
+    return out
+
+
+def scaled(family: Any, task: np.ndarray) -> Any:
+    """A copy of the model with its numbers multiplied by the task's factors."""
+    model = copy.copy(family.physics.model)
+    for name, factor in family.factors(task).items():
+        getattr(model, name)[:] *= factor
     return model
 
 
@@ -149,6 +158,7 @@ class WalkerParams:
     n_test: int = 10  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "walker-params"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -173,8 +183,16 @@ class WalkerParams:
     draw = draw
     kept_models = functools.cached_property(lambda self: {})
     physics = functools.cached_property(physics)
-    models, start, observe, reward, measure, oracle = models, start, observe, reward, measure, locomotion.no_oracle
-    reset, restart, step = backend.reset, backend.restart, backend.step
+    factors, models, start, observe, reward, measure, oracle = (
+        factors,
+        models,
+        start,
+        observe,
+        reward,
+        measure,
+        locomotion.no_oracle,
+    )
+    reset, restart, step = mjc.reset, mjc.restart, mjc.step
     task_axis, pictures, frames, recording = task_axis, pictures, frames, locomotion.recording
 
 
@@ -189,6 +207,7 @@ class HopperParams:
     n_test: int = 10  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
 
     name: ClassVar[str] = "hopper-params"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -214,6 +233,14 @@ class HopperParams:
     draw = draw
     kept_models = functools.cached_property(lambda self: {})
     physics = functools.cached_property(physics)
-    models, start, observe, reward, measure, oracle = models, start, observe, reward, measure, locomotion.no_oracle
-    reset, restart, step = backend.reset, backend.restart, backend.step
+    factors, models, start, observe, reward, measure, oracle = (
+        factors,
+        models,
+        start,
+        observe,
+        reward,
+        measure,
+        locomotion.no_oracle,
+    )
+    reset, restart, step = mjc.reset, mjc.restart, mjc.step
     task_axis, pictures, frames, recording = task_axis, pictures, frames, locomotion.recording

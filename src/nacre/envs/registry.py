@@ -58,6 +58,11 @@ ML1 = "ml1/"  # ml1/<task>: one class of Meta-World, goals held out
 GYMNASIUM = "gymnasium/"  # gymnasium/<id>: one registered gymnasium environment as a family with a single task
 
 
+def varied(name: str) -> str:
+    """The family of ours that a variant varies."""
+    return "ant-dir-2d" if name == "macaw/ant-dir" else name.partition("/")[2].removesuffix("-as-written")
+
+
 def load_object(path: str) -> Any:
     """`module:name` -> the object."""
     module, _, name = path.partition(":")
@@ -93,7 +98,12 @@ def make_family(name: str, **params: Any) -> Any:
         return built(name, lambda horizon=None, processes=0: single(env_id, horizon, processes), params)
     if is_file(name):
         return checked(name, built(name, load_from_file(name), params))
-    return built(name, family_class(name), params)
+    env = built(name, family_class(name), params)
+    if getattr(env, "backend", "c") == "mjx":
+        from nacre.envs.backends.mjx import MjxFamily
+
+        return MjxFamily(env)
+    return env
 
 
 def family_class(name: str) -> type | None:

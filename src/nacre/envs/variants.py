@@ -145,7 +145,8 @@ class VaribadAntDir2D(AntDir2D):
 
     def draw(self, rng: Any, n: int) -> np.ndarray:
         """n angles in rad: cosines of uniform angles."""
-        return np.cos(rng.uniform(0, 2 * np.pi, n)).astype(np.float32)
+        angle = rng.uniform(0, 2 * np.pi, n)
+        return angle.__array_namespace__().cos(angle).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """PEARL's configuration per benchmark. `paper`: the released configuration (oyster configs/*.json over configs/default.py,
 commit 44e20fd), number by number; `fast`: ours, tuned for time to the paper's score on two cores (benchmarks/results)."""
 
-from nacre.envs.registry import VARIANTS
+from nacre.envs.registry import VARIANTS, varied
 from nacre.types import EnvSpec
 
 # ------------------------------------------------------------------------------------------------------- paper
@@ -121,8 +121,7 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if name == "fast" and family.startswith(("ml1/", "ml10", "ml25", "ml45")):
         return dict(META_WORLD)
     if family in VARIANTS:
-        varied = family.partition("/")[2].removesuffix("-as-written")
-        return dict(known[varied], exploration_episodes=spec.exploration_episodes)
+        return dict(known[varied(family)], exploration_episodes=spec.exploration_episodes)
     if name == "paper":
         raise ValueError(
             f"PEARL has no paper preset for {family!r}: the paper's benchmarks here are {', '.join(sorted(known))}. Use "

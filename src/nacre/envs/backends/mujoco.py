@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from nacre.types import Array, EnvSpec, Key, Step
 
+Backend = Literal["c", "mjx"]
 HUGE = 1e10  # MuJoCo's own limit (mjMAXVAL) above which a number counts as diverged
 CONTACT_FORCES = "mj_rnePostConstraint"  # fills cfrc_ext and cacc, as gymnasium does after each env step
 
@@ -38,7 +39,8 @@ class Data(NamedTuple):
 class Rules(Protocol):
     """A family's rules: written over arrays with leading axes with xp = x.__array_namespace__(), NumPy or JAX.
 
-    A family whose tasks differ in the body also has `models(tasks)` -> one MjModel per row.
+    A family whose tasks differ in the body also has `factors(task)` -> name of a model's field and what multiplies it, and
+    `models(tasks)` -> one MjModel per row.
     """
 
     spec: EnvSpec
@@ -129,7 +131,7 @@ class Physics:
         self.dt = frame_skip * self.model.opt.timestep
         self.threads = threads or cores()
         self._signature = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-        self._names = fields
+        self.fields, self.finish = fields, finish
         self._finish = [getattr(mujoco, name) for name in finish]
         self._native = (not finish and has_batch()) if native is None else native
         self._batch: Any = None
@@ -187,7 +189,7 @@ class Physics:
         from mujoco import mj_forward, mj_getState, mj_setState, mj_step
 
         data, signature, model = self._data[thread], self._signature, self.model
-        copies = [(fields[name], getattr(data, name)) for name in self._names]
+        copies = [(fields[name], getattr(data, name)) for name in self.fields]
         for i in ids:
             row = rows[i]
             if models is not None:
@@ -215,7 +217,7 @@ class Physics:
             padding = [self.model] * (batch.nsim - n)
             batch.set_models(None if models is None else [*models, *padding])
             self._models = models
-        bound = {name: batch.bind(name) for name in self._names}
+        bound = {name: batch.bind(name) for name in self.fields}
         batch.state[:n] = rows
         if nstep:
             batch.step(ids, nstep=nstep)

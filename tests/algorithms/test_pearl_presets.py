@@ -1,0 +1,49 @@
+"""Every preset makes a configuration that fits its family."""
+
+import pytest
+
+from nacre.algorithms.pearl import Config
+from nacre.envs.registry import FAMILIES, VARIANTS, make_family, varied
+from nacre.presets import pearl as presets
+
+LOOP = {"env_steps", "eval_repetitions"}
+
+
+@pytest.mark.parametrize("name", ["fast", "paper"])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith("ml")])
+def test_each_family_has_presets(family, name):
+    env = make_family(family)
+    if name == "paper" and family == "grid-navi":
+        with pytest.raises(ValueError, match="no paper preset for 'grid-navi'"):
+            presets.preset(name, family, env.spec)
+        return
+    values = presets.preset(name, family, env.spec)
+    config = Config(**{key: value for key, value in values.items() if key not in LOOP})
+    assert config.exploration_episodes == env.spec.exploration_episodes
+    # what the loop runs for is more than what the first collection takes
+    first = len(env.train_tasks) * -(-config.initial_steps // env.spec.horizon) * env.spec.horizon
+    assert values["env_steps"] > first
+    if family in VARIANTS:
+        own = presets.preset(name, varied(family), env.spec)
+        assert {**own, "exploration_episodes": 1} == values
+
+
+def test_released_configurations():
+    """oyster configs/*.json over default.py, commit 44e20fd."""
+    ant, goal, humanoid, walker = (
+        presets.PAPER[name] for name in ("ant-dir", "ant-goal", "humanoid-dir", "walker-params")
+    )
+    assert Config().initial_steps == 2000 and (Config().prior_steps, Config().extra_steps) == (400, 600)
+    assert {c["updates_per_iteration"] for c in (ant, goal, humanoid, walker)} == {4000}
+    assert (ant["meta_batch"], goal["meta_batch"], walker["meta_batch"], Config().meta_batch) == (4, 10, 10, 16)
+    assert {c["context_batch"] for c in (ant, goal, humanoid)} == {256} and "context_batch" not in walker
+    assert goal["kl_weight"] == 1.0 and walker["context_next_obs"] and "context_next_obs" not in ant
+    assert presets.PAPER["hopper-params"] == walker
+    # 500 iterations of 5 tasks x 1000 env steps after the initial 2000 per training task
+    for config, tasks in ((ant, 2), (goal, 150), (humanoid, 100), (walker, 40)):
+        assert config["env_steps"] == 2000 * tasks + 500 * 5 * 1000
+
+
+def test_meta_world_shares_a_preset():
+    spec = make_family("point-robot").spec
+    assert presets.preset("fast", "ml1/reach-v3", spec) == presets.preset("fast", "ml10", spec) == presets.META_WORLD
