@@ -86,6 +86,22 @@ def test_the_doctor(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
+@pytest.mark.parametrize("versions, said", [
+    ({"mujoco": "3.17.0"}, "not installed; mjx .* not installed"),
+    ({"mujoco": "3.3.0", "metaworld": "3.1.1"}, "metaworld .*: 3.1.1"),
+    ({"mujoco": "3.17.0", "mujoco-mjx": "3.17.0"}, "mjx .*: 3.17.0"),
+    ({"mujoco": "3.17.0", "metaworld": "3.1.1"}, "made for MuJoCo 3.3.0, its rewards differ with 3.17.0"),
+    ({"mujoco": "3.17.0", "mujoco-mjx": "3.16.0"}, "MJX 3.16.0 and MuJoCo 3.17.0 must be of one version"),
+])  # fmt: skip
+def test_the_doctor_looks_at_extras(monkeypatch, versions, said):
+    monkeypatch.setattr(_doctor._platform, "version", versions.get)
+    try:
+        found = _doctor.extras()
+    except _doctor.TroubleError as trouble:
+        found = str(trouble)
+    assert re.search(said, found)
+
+
 def test_the_doctor_finds_what_is_broken(capsys, monkeypatch):
     monkeypatch.setattr(_doctor, "NEEDED", ("json", "no_such_package"))
     monkeypatch.setattr(_doctor, "opengl", lambda: "not looked at")

@@ -28,6 +28,7 @@ def doctor() -> int:
     checks: list[tuple[str, bool, Callable[[], str]]] = [  # name, needed for training, check
         ("python", True, python),
         ("packages", True, imports),
+        ("extras", False, extras),
         ("jax", True, devices),
         ("64-bit mode", True, precision),
         ("threads", False, threads),
@@ -71,6 +72,20 @@ def imports() -> str:
     if _platform.version("mujoco") == "4.0.0":
         raise TroubleError("mujoco 4.0.0 has a wrong solver; install another version: pip install 'mujoco>=3.3,<4'")
     return ", ".join(f"{name} {version}" for name, version in _versions.packages().items())
+
+
+def extras() -> str:
+    """Optional packages; those that are there must fit the rest."""
+    meta_world, mjx, mujoco = (_platform.version(name) for name in ("metaworld", "mujoco-mjx", "mujoco"))
+    if meta_world and mujoco != "3.3.0":
+        raise TroubleError(
+            f"Meta-World {meta_world} is made for MuJoCo 3.3.0, its rewards differ with {mujoco}; in an environment of its "
+            "own: pip install 'nacre[metaworld]'"
+        )
+    if mjx and mjx != mujoco:
+        raise TroubleError(f"MJX {mjx} and MuJoCo {mujoco} must be of one version: pip install mujoco-mjx=={mujoco}")
+    found = {"metaworld (ml1, ml10, ml25, ml45)": meta_world, "mjx (--env.backend mjx)": mjx}
+    return "; ".join(f"{name}: {version or 'not installed'}" for name, version in found.items())
 
 
 def devices() -> str:
