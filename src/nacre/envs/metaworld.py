@@ -29,7 +29,7 @@ BENCHMARKS = {"ml10": "ML10", "ml25": "ML25", "ml45": "ML45"}
 TASK_NAMES = ("class", *(f"{what} {axis} (m)" for what in ("object", "goal") for axis in "xyz"))
 MISSING = (
     "{name} needs Meta-World: pip install 'nacre[metaworld]'. It brings MuJoCo 3.3.0, which its rewards depend on, so it "
-    "excludes the GPU simulator (nacre[warp]); an environment of its own is the simplest"
+    "excludes newer ones and their MJX (nacre[mjx]); an environment of its own is the simplest"
 )
 
 
