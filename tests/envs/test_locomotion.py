@@ -246,9 +246,9 @@ def test_factors_are_log_uniform_and_the_model_stays(family, key):
 def test_bodies_that_cannot_be_are_refused(key):
     env = HopperParams()
     for bad, message in (
-        (np.ones((2, 40), np.float32), r"shape \(2, 41\), got shape \(2, 40\)"),
+        (np.ones((2, 40), np.float32), r"tasks must have the shape \('n', 41\), got \(2, 40\)"),
         (np.zeros((2, 41), np.float32), "finite positive factors .* got 0.0 to 0.0"),
-        (np.full((2, 41), np.nan, np.float32), "finite positive factors"),
+        (np.full((2, 41), np.nan, np.float32), "is impossible; expected finite numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             env.reset(jax.random.clone(key), bad)
@@ -335,6 +335,26 @@ def test_bad_parameters(family, param, value, message):
 def test_other_bad_parameters(family, params, message):
     with pytest.raises(ValueError, match=message):
         family(**params)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 8), (2, 7)])
+def test_actions_of_another_shape_are_refused(shape, key):
+    env = AntDir()
+    state, _ = env.reset(key, env.train_tasks)
+    with pytest.raises(ValueError, match=r"ant-dir: action must have the shape \(2, 8\), one row per task, got"):
+        env.step(state, np.zeros(shape), np.ones(2, bool))
+
+
+def test_impossible_tasks_are_refused(key):
+    with pytest.raises(ValueError, match=r"ant-goal: task \[0.0, inf\] .row 1. is impossible.*goal x"):
+        AntGoal().reset(key, np.array([[0, 1], [0, np.inf]], np.float32))
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
+    file = tmp_path / "broken.xml"
+    file.write_text("<mujoco><worldbody><body><geom size='-1'/></body></worldbody></mujoco>")
+    with pytest.raises(ValueError, match=r"MuJoCo [\d.]+ cannot load the model .*broken.xml: "):
+        Physics(file, 1)
 
 
 def test_a_diverged_body_names_its_task(key):

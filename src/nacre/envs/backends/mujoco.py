@@ -45,6 +45,7 @@ class Rules(Protocol):
 
     spec: EnvSpec
     physics: "Physics"
+    train_tasks: Any
 
     def start(self, rng: np.random.Generator, model: Any, rows: int) -> tuple[Array, Array]:
         """First qpos [B, nq] and qvel [B, nv] of an episode; row i must not depend on the number of rows."""
@@ -93,11 +94,15 @@ def quiet() -> Iterator[None]:
 
 
 def load_model(path: Path) -> Any:
-    """MjModel of an XML file; diverged numbers stay instead of resetting silently, so that they can be reported."""
+    """MjModel of an XML file; diverged numbers stay instead of resetting silently, so that they can be reported. Raises
+    ValueError for a file that MuJoCo cannot load."""
     import mujoco
 
-    with quiet():
-        model = mujoco.MjModel.from_xml_path(str(path))
+    try:
+        with quiet():
+            model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise ValueError(f"MuJoCo {mujoco.__version__} cannot load the model {path}: {error}") from error
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
     return model
 
@@ -257,6 +262,7 @@ def host_generator(key: Key) -> np.random.Generator:
 
 def reset(rules: Rules, key: Key, tasks: Any) -> tuple[MujocoState, np.ndarray]:
     """Start an episode in each row; depends on the key and the row only. -> state, obs [B, obs_size] float32."""
+    check_tasks(rules, tasks)
     physics = rules.physics
     n = len(jax.tree.leaves(tasks)[0])
     models = rules.models(tasks) if hasattr(rules, "models") else None
@@ -282,12 +288,15 @@ def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tupl
 
     action [B, nu] in actuator units, clipped to the spec's bounds before physics and reward. Inactive rows cost no
     physics: they keep their state and observation, their reward is 0. Raises FloatingPointError, naming row and env
-    step, where an action is not finite or the simulation diverged.
+    step, where an action is not finite or the simulation diverged; ValueError for an action of another shape.
     """
     physics, spec = rules.physics, rules.spec
     active = np.asarray(active, bool)
     ids = np.flatnonzero(active)
     action = np.asarray(action, np.float64)
+    if action.shape != (len(active), spec.action.size):
+        expected = (len(active), spec.action.size)
+        raise ValueError(f"{spec.name}: action must have the shape {expected}, one row per task, got {action.shape}")
     check_finite(spec.name, "action", action, ids, state, "look for NaN in the policy's parameters")
     action = np.clip(action, spec.action.low, spec.action.high)
     rows = state.rows.copy()
@@ -306,6 +315,20 @@ def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tupl
         info={name: np.asarray(value, np.float32) for name, value in info.items()},
     )
     return MujocoState(rows, fields, state.tasks, state.steps + active, state.models), out
+
+
+def check_tasks(rules: Rules, tasks: Any) -> None:
+    """Raise ValueError for tasks that are not finite, or not of the family's shape."""
+    for leaf, like in zip(jax.tree.leaves(tasks), jax.tree.leaves(rules.train_tasks), strict=True):
+        leaf = np.asarray(leaf)
+        if leaf.shape[1:] != like.shape[1:]:
+            expected = ("n", *like.shape[1:])
+            raise ValueError(f"{rules.spec.name}: tasks must have the shape {expected}, got {leaf.shape}")
+        bad = np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1))
+        if len(bad):
+            what = f"task {leaf[bad[0]].tolist()} (row {bad[0]})"
+            names = ", ".join(rules.spec.task_names)
+            raise ValueError(f"{rules.spec.name}: {what} is impossible; expected finite numbers ({names})"[:400])
 
 
 def check_finite(name: str, what: str, value: np.ndarray, ids: np.ndarray, state: MujocoState, remedy: str) -> None:
