@@ -29,7 +29,7 @@ import numpy as np
 
 from nacre import rollout
 from nacre.algorithms.pearl import PEARL, Config
-from nacre.envs.backends.mujoco import cores, quiet
+from nacre.envs.backends.mujoco_physics import cores, quiet
 from nacre.envs.registry import make_family
 from nacre.types import take_tasks, task_count
 

@@ -22,9 +22,11 @@ import mujoco
 import mujoco.rollout
 import numpy as np
 
-from nacre.envs.backends.mujoco import Physics, cores, gymnasium_asset, has_batch, load_model, quiet
-from nacre.envs.cheetah import FRAME_SKIP, CheetahVel
+from nacre.envs.backends.mujoco_physics import Physics, cores, gymnasium_asset, has_batch, load_model, quiet
+from nacre.envs.cheetah import FRAME_SKIP as SKIPS
+from nacre.envs.cheetah import CheetahVel
 
+FRAME_SKIP = SKIPS["gym"]
 PATH = gymnasium_asset("half_cheetah.xml")
 CYCLE = 50  # env steps after which the actions repeat
 Way = Callable[[np.ndarray], None]  # one env step of the batch with actions [B, 6]

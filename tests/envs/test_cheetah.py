@@ -11,7 +11,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from nacre.envs.backends.mujoco import CONTACT_FORCES, Data, Physics, gymnasium_asset, quiet, render_frames
+from nacre.envs.backends.mujoco import Data, render_frames
+from nacre.envs.backends.mujoco_physics import CONTACT_FORCES, Physics, gymnasium_asset, quiet
 from nacre.envs.cheetah import CheetahDir, CheetahVel
 
 ALL = np.ones(4, bool)

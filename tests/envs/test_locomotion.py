@@ -9,7 +9,8 @@ from test_cheetah import gymnasium_env, play
 
 from nacre.envs import variants
 from nacre.envs.ant import AntDir, AntDir2D, AntGoal, AntGoalNoContact
-from nacre.envs.backends.mujoco import Data, Physics, gymnasium_asset, has_batch
+from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco_physics import Physics, gymnasium_asset, has_batch
 from nacre.envs.humanoid import HumanoidDir
 from nacre.envs.rand_params import HopperParams, WalkerParams
 from nacre.envs.registry import VARIANTS, make_family, varied

@@ -17,6 +17,7 @@ import numpy as np
 from nacre.envs import locomotion
 from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco_physics import CONTACT_FORCES, Physics, gymnasium_asset
 from nacre.types import Array, EnvSpec, Key
 
 FRAME_SKIP = 5
@@ -71,11 +72,11 @@ def measure(family: Any, before: Data, after: Data, dt: float) -> dict[str, Arra
     return {**info, "qpos": after.qpos} if family.record_qpos else info
 
 
-def physics(family: Any) -> mjc.Physics:
+def physics(family: Any) -> Physics:
     contacts = getattr(family, "contacts", True)
-    fields, finish = (("xpos", "cfrc_ext"), (mjc.CONTACT_FORCES,)) if contacts else (("xpos",), ())
-    path = mjc.gymnasium_asset("ant.xml")
-    return mjc.Physics(path, FRAME_SKIP, fields, finish=finish, threads=family.threads)
+    fields, finish = (("xpos", "cfrc_ext"), (CONTACT_FORCES,)) if contacts else (("xpos",), ())
+    path = gymnasium_asset("ant.xml")
+    return Physics(path, FRAME_SKIP, fields, finish=finish, threads=family.threads)
 
 
 # ------------------------------------------------------------------------------------------------------- directions

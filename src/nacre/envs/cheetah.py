@@ -21,6 +21,7 @@ import numpy as np
 from nacre.envs import locomotion
 from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco_physics import Physics, gymnasium_asset
 from nacre.types import Array, EnvSpec, Key
 
 FRAME_SKIP = {"gym": 5, "rllab": 1}
@@ -77,12 +78,12 @@ def measure(family: Any, before: Data, after: Data, dt: float) -> dict[str, Arra
     return {**info, "qpos": after.qpos} if family.record_qpos else info
 
 
-def physics(family: Any) -> mjc.Physics:
-    path, skip = mjc.gymnasium_asset("half_cheetah.xml"), FRAME_SKIP[family.simulator]
+def physics(family: Any) -> Physics:
+    path, skip = gymnasium_asset("half_cheetah.xml"), FRAME_SKIP[family.simulator]
     if family.simulator == "rllab":
         fields, finish = ("subtree_com", "subtree_linvel"), ("mj_forward", "mj_subtreeVel")
-        return mjc.Physics(path, skip, fields, finish=finish, threads=family.threads)
-    return mjc.Physics(path, skip, ("xpos",) * (family.observation == "pearl"), threads=family.threads)
+        return Physics(path, skip, fields, finish=finish, threads=family.threads)
+    return Physics(path, skip, ("xpos",) * (family.observation == "pearl"), threads=family.threads)
 
 
 def make_spec(family: Any, task_name: str, reward_note: str) -> EnvSpec:

@@ -15,6 +15,7 @@ import numpy as np
 from nacre.envs import locomotion
 from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco_physics import CONTACT_FORCES, Physics, gymnasium_asset
 from nacre.types import Array, EnvSpec
 
 FRAME_SKIP = 5
@@ -64,9 +65,9 @@ class HumanoidDir:
         return locomotion.make_spec(self, NAMES, ("direction (rad)",), note, **options)
 
     @functools.cached_property
-    def physics(self) -> mjc.Physics:
-        path, fields = mjc.gymnasium_asset("humanoid.xml"), (*FIELDS, "xipos")
-        return mjc.Physics(path, FRAME_SKIP, fields, finish=(mjc.CONTACT_FORCES,), threads=self.threads)
+    def physics(self) -> Physics:
+        path, fields = gymnasium_asset("humanoid.xml"), (*FIELDS, "xipos")
+        return Physics(path, FRAME_SKIP, fields, finish=(CONTACT_FORCES,), threads=self.threads)
 
     def draw(self, rng: Any, n: int) -> np.ndarray:
         """n angles in rad."""

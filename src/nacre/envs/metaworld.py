@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nacre.envs.backends.gymnasium import GymnasiumFamily, family
-from nacre.envs.backends.mujoco import cores
+from nacre.envs.backends.mujoco_physics import cores
 from nacre.types import Array, EnvSpec, Key
 
 HORIZON = 500  # env steps of 0.0125 s, at most

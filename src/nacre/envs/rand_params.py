@@ -20,6 +20,7 @@ import numpy as np
 from nacre.envs import locomotion
 from nacre.envs.backends import mujoco as mjc
 from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco_physics import Physics, gymnasium_asset
 from nacre.types import Array, EnvSpec
 
 FRAME_SKIP = 4
@@ -52,9 +53,9 @@ def draw(family: Any, rng: Any, n: int) -> np.ndarray:
     return (bases ** rng.uniform(-SPREAD, SPREAD, (n, len(bases)))).astype(np.float32)
 
 
-def physics(family: Any) -> mjc.Physics:
-    path = mjc.gymnasium_asset(family.asset)
-    return mjc.Physics(path, FRAME_SKIP, timestep=TIME_STEP, threads=family.threads)
+def physics(family: Any) -> Physics:
+    path = gymnasium_asset(family.asset)
+    return Physics(path, FRAME_SKIP, timestep=TIME_STEP, threads=family.threads)
 
 
 def models(family: Any, tasks: np.ndarray) -> list:
