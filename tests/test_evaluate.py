@@ -318,7 +318,7 @@ def test_defaults_are_the_familys_protocol(monkeypatch):
 
     def record(env, algorithm, params, tasks, key, *, episodes, repetitions, **flags):
         calls.append((episodes, repetitions, len(tasks), flags))
-        return SimpleNamespace(returns=np.zeros((repetitions, len(tasks), episodes)))
+        return SimpleNamespace(returns=np.zeros((repetitions, len(tasks), episodes)), success=None)
 
     monkeypatch.setattr(meta, "meta_test", record)
     result = meta.evaluate(agent(), split="train", explore=True)
@@ -421,3 +421,17 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
     np.savez(tmp_path / "code.npz", returns=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="damaged or not an evaluation"):
         meta.load_evaluation(tmp_path / "code.npz")
+
+
+def test_success_is_counted_per_task():
+    """A task that always succeeds says nothing about the others, however soon its episodes end."""
+    success = np.zeros((1, 2, 4, 3), bool)  # seeds, repetitions, tasks, shots
+    success[:, :, 0] = True
+    success[:, 0, 1, 2] = True
+    found = meta.summary(np.zeros((1, 2, 4, 3)), 0, success)
+    assert found["success"] == pytest.approx([0.25, 0.25, 0.375])
+    assert found["success_per_task"] == [[1, 1, 1], [0, 0, 0.5], [0, 0, 0], [0, 0, 0]]
+    assert all(
+        low <= share <= high for share, (low, high) in zip(found["success"], found["success_intervals"], strict=True)
+    )
+    assert "success" not in meta.summary(np.zeros((1, 2, 4, 3)), 0)

@@ -241,9 +241,9 @@ def evaluate(
         return meta_test(env, agent.algorithm, agent.params, tasks, evaluation_key(seed), **options)
 
     fixed = np.stack([shots(agent, True).returns for agent in agents])  # [S, R, N, K]
+    known = references(env, tasks, evaluation_key(seed), **counts)
     found = [shots(agent, False) for agent in agents]
     success = None if found[0].success is None else np.stack([of_seed.success for of_seed in found])
-    known = references(env, tasks, evaluation_key(seed), **counts)
     return Result(
         algorithm=agent_or_run.algorithm_name,
         env=agent_or_run.env_name,
