@@ -137,6 +137,23 @@ def test_pearl_in_the_field_is_pearl_in_the_meta_test(explore, changes):
     adapted.policy.act(np.zeros(2))  # ready to go on
 
 
+def test_copies_go_their_own_way():
+    agent = pearl_agent(latent_size=3)
+    task = np.array([0.2, 0.1], np.float32)
+    policy = agent.adapt(TaskEnv(ROBOT, task), episodes=5, seed=5).policy
+    before, other = policy.beliefs, policy.copy()
+    assert other.episode == policy.episode == 5
+    np.testing.assert_array_equal(other.act(np.zeros(2)), policy.act(np.zeros(2)))
+    other.observe(0.9, np.zeros(2))
+    with pytest.raises(RuntimeError, match="copy was called within an episode"):
+        other.copy()
+    other.end_episode()
+    assert other.episode == 6 and policy.episode == 5
+    np.testing.assert_array_equal(policy.beliefs["mean"], before["mean"])
+    assert not np.array_equal(other.beliefs["mean"], before["mean"])
+    policy.observe(0.9, np.zeros(2))  # its own action still waits for its outcome
+
+
 @pytest.mark.parametrize("explore", [False, True])
 @pytest.mark.parametrize("task", [0, 1])
 def test_learning_inside_the_episode_ends_and_extras(task, explore):

@@ -13,6 +13,7 @@
 `agent.adapt(env)` is this loop on a gymnasium environment.
 """
 
+import copy
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,14 @@ class Policy:
         self._memory = jax.tree.leaves(_adapt(self._algorithm, self._params, memory, data, self._adapt_key))
         self.episode += 1
         self._fresh()
+
+    def copy(self) -> "Policy":
+        """Another policy that has seen what this one has, and goes its own way from here; at the beginning of an episode."""
+        if self._record or self._acted is not None:
+            raise RuntimeError("copy was called within an episode: call it before the first act or after end_episode()")
+        other = copy.copy(self)
+        other._fresh()  # an empty record of its own
+        return other
 
     @property
     def beliefs(self) -> dict[str, np.ndarray]:

@@ -151,3 +151,29 @@ def test_a_run_reports_success(tmp_path):
     assert len(result.success) == 3 and all(0 <= share <= 1 for share in result.success)
     assert "success" in result.table() and "success" in result.to_json()
     assert len(result.success_per_task) == 50
+
+
+@needed
+def test_the_packages_own_evaluation(tmp_path):
+    """An agent that cannot know anything yet, through the package's protocol."""
+    from nacre.metaworld_evaluation import official_evaluation
+
+    small = {"initial_steps": 500, "prior_steps": 500, "extra_steps": 0, "tasks_per_iteration": 1, "meta_batch": 2,
+             "updates_per_iteration": 10, "updates_per_slice": 10, "batch_size": 8, "context_batch": 8}  # fmt: skip
+    agent = nacre.train(
+        "pearl", "ml1/reach-v3", env_params={"processes": 2}, env_steps=25_500, eval_repetitions=1, eval_episodes=1,
+        eval_every=100_000, out=tmp_path / "run", **small,
+    )  # fmt: skip
+    found = official_evaluation(agent, meta_batch_size=2, num_evals=1, adaptation_episodes=2, evaluation_episodes=1)
+    assert set(found.per_class) == {"reach-v3"} and found.success in (0.0, 1.0)
+    assert 0 < found.mean_return < 5000
+
+
+def test_the_packages_evaluation_is_for_its_agents():
+    from nacre.metaworld_evaluation import official_evaluation
+
+    class Agent:
+        env = make_family("point-robot")
+
+    with pytest.raises(ValueError, match="for agents of ml1/<task>, ml10, ml25 or ml45, got one of point-robot"):
+        official_evaluation(Agent())
