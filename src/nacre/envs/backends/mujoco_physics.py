@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,8 +60,9 @@ class Physics:
     same arguments give the same result.
 
     fields: MjData fields to return beside the state. finish: names of MuJoCo functions (model, data) to run after each env
-    step, such as CONTACT_FORCES. timestep: seconds per substep instead of the file's. threads 0: all cores. native None:
-    `mujoco.batch` if it is there and can do what is asked. Not to be used from several Python threads at once.
+    step, such as CONTACT_FORCES. timestep: seconds per substep instead of the file's. adjust(model): changes other numbers
+    of the file. threads 0: all cores. native None: `mujoco.batch` if it is there and can do what is asked. Not to be used
+    from several Python threads at once.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Physics:
         *,
         finish: tuple[str, ...] = (),
         timestep: float | None = None,
+        adjust: Callable[[Any], None] | None = None,
         threads: int = 0,
         native: bool | None = None,
     ):
@@ -80,6 +82,8 @@ class Physics:
         self.model = load_model(path)
         if timestep is not None:
             self.model.opt.timestep = timestep
+        if adjust is not None:
+            adjust(self.model)
         self.frame_skip = frame_skip
         self.dt = frame_skip * self.model.opt.timestep
         self.threads = threads or cores()
