@@ -114,7 +114,7 @@ class MetaWorld:
     solved (in most classes). An episode succeeds if the task is solved at any of its steps."""
 
     seed: int = 0  # of the goals
-    reward_version: Literal["v1", "v2"] = "v2"
+    reward_version: Literal["v1", "v2"] = "v2"  # "v2": 0 to 10 per env step; "v1": the first version
     horizon: int = HORIZON  # env steps of 0.0125 s per episode
     processes: int = 0  # worker processes that step environments; 0: one per core, 1: none beside this one
 
