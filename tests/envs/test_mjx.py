@@ -12,6 +12,7 @@ from nacre.envs.registry import make_family
 
 there = importlib.util.find_spec("mujoco.mjx") is not None
 needed = pytest.mark.skipif(not there, reason="MJX is not installed: pip install 'nacre[mjx]'")
+APART = pytest.mark.xfail(reason="ants part from C where a foot touches the ground; the cause is not known yet")
 ROWS = 3
 
 
@@ -40,8 +41,8 @@ def test_unknown_backends_are_refused():
     "hopper-params",
     pytest.param("cheetah-vel", marks=pytest.mark.slow),
     pytest.param("maml/cheetah-dir", marks=pytest.mark.slow),
-    pytest.param("ant-goal", marks=pytest.mark.slow),
-    pytest.param("ant-dir", marks=pytest.mark.slow),
+    pytest.param("ant-goal", marks=[pytest.mark.slow, APART]),
+    pytest.param("ant-dir", marks=[pytest.mark.slow, APART]),
     pytest.param("walker-params", marks=pytest.mark.slow),
     pytest.param("humanoid-dir", marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -58,15 +59,13 @@ def test_steps_are_those_of_the_c_library(name):
     expected = expected._replace(rows=rows, fields=fields)
     step, active = jax.jit(env.step), np.array([True, True, False])
     high = np.array(env.spec.action.high)
-    # of the largest number; ants part a little where a foot touches the ground (docs/simulation.md)
-    close = {"humanoid-dir": 0.05, "ant-goal": 0.03, "ant-dir": 0.03}.get(name, 2e-3)
-    shown = 29 if name == "ant-goal" else env.spec.obs_size  # a force at its clip may be on the other side
+    close = 0.05 if name == "humanoid-dir" else 2e-3  # of the largest number
     kept = np.asarray(obs[2])
     for action in np.random.default_rng(0).uniform(-high, high, (4, ROWS, len(high))).astype(np.float32):
         state, out = step(state, action, active)
         expected, twins = twin.step(expected, action, active)
         scale = max(1.0, np.abs(twins.obs).max())
-        np.testing.assert_allclose(out.obs[:2, :shown], twins.obs[:2, :shown], atol=close * scale)
+        np.testing.assert_allclose(out.obs[:2], twins.obs[:2], atol=close * scale)
         np.testing.assert_allclose(out.reward, twins.reward, atol=close * 5)
         assert np.array_equal(out.terminal, twins.terminal)
         assert np.array_equal(out.obs[2], kept) and out.reward[2] == 0  # nobody touches rows that are over
