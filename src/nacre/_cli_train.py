@@ -18,7 +18,7 @@ from nacre._errors import UserError
 from nacre.algorithms import registry
 from nacre.algorithms.registry import list_algorithms
 from nacre.cli import mistakes, quiet_output
-from nacre.envs.registry import GYMNASIUM, family_class, list_families, load_from_file, make_family
+from nacre.envs.registry import GYMNASIUM, family_class, list_families, listing, load_from_file, make_family
 
 TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--seed N | --seeds N...] [--env-steps N]
                    [--minutes M] [--out DIR] [--any-setting VALUE]... [--env.any-parameter VALUE]...
@@ -142,8 +142,7 @@ def lists() -> str:
     """The names that can be given."""
     text = io.StringIO()
     for kind, entries in (("algorithms", list_algorithms()), ("families", list_families())):
-        width = max(len(name) for name, _ in entries) + 1
-        print(f"{kind}:", *(f"  {name:{width}} {line}" for name, line in entries), sep="\n", file=text)
+        print(f"{kind}:", listing(entries), sep="\n", file=text)
     print("  ml1/<task>, gymnasium/<id>, path/file.py:name\n", file=text)
     return text.getvalue()
 

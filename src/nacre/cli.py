@@ -19,7 +19,7 @@ from typing import Any
 from nacre._errors import RunError, UserError
 from nacre._signals import Stopped, leave, leave_at_once
 from nacre.algorithms.registry import list_algorithms
-from nacre.envs.registry import list_families, unknown
+from nacre.envs.registry import list_families, listing, unknown
 
 USAGE = """usage: nacre COMMAND ...
 
@@ -207,9 +207,7 @@ def list_names(words: list[str]) -> int:
         print(json.dumps({"schema": 1, **named}))
         return 0
     for kind, entries in found.items():
-        width = max(len(name) for name, _ in entries) + 1
-        print(f"{kind}:")
-        print("\n".join(f"  {name:{width}} {line}" for name, line in entries))
+        print(f"{kind}:", listing(entries), sep="\n")
     print(
         "further families: ml1/<task> (a class of Meta-World), gymnasium/<id> (one environment as a single task),\n"
         "  path/file.py:name (your own)"

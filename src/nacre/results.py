@@ -29,10 +29,9 @@ class Result:
     trial_return: float  # mean over trials of the sum over their episodes
     references: dict[str, list[float] | None]  # random, still, oracle, no_adaptation: per shot
     exploration_episodes: int = field(default=0, repr=False)  # episodes before the reported adaptation; not in the JSON
-    success: list[float] | None = (
-        None  # share of trials that succeed per shot, where the family has a success; else not
-    )
-    success_intervals: list[list[float]] | None = None  # in the JSON; these two likewise
+    # share of trials that succeed per shot, its intervals, and per task; None, and not in the JSON, where none is known
+    success: list[float] | None = None
+    success_intervals: list[list[float]] | None = None
     success_per_task: list[list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -115,18 +115,6 @@ def direction_spec(family: Any) -> EnvSpec:
     return locomotion.make_spec(family, names, ("direction (rad)",), note, actions=8, dt=DT, can_terminate=True)
 
 
-def direction_frames(family: Any, trial: dict):
-    from nacre.envs.animations import located_frames
-
-    return located_frames(trial, family, locomotion.in_words(trial["task"]))
-
-
-def direction_pictures(family: Any, evaluation: dict) -> list:
-    from nacre.envs.locomotion_pictures import heading_pictures
-
-    return heading_pictures(evaluation)
-
-
 @dataclass(frozen=True)
 class AntDir:
     """Run forward or backward: reward v . u - 0.5 |a|^2 - 5e-4 |contacts|^2 + 1. Tasks: the angles 0 and pi of u, float32
@@ -162,7 +150,7 @@ class AntDir:
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, locomotion.no_oracle
     reward, reset, restart, step = direction_reward, mjc.reset, mjc.restart, mjc.step
-    pictures, frames, recording = direction_pictures, direction_frames, locomotion.recording
+    pictures, frames, recording = locomotion.heading_pictures, locomotion.heading_frames, locomotion.recording
 
 
 @dataclass(frozen=True)
@@ -187,17 +175,14 @@ class AntDir2D:
     def __post_init__(self):
         _ = self.spec  # refuses bad values now
 
-    def draw(self, rng: Any, n: int) -> np.ndarray:
-        """n angles in rad."""
-        return rng.uniform(0, 2 * np.pi, n).astype(np.float32)
-
+    draw = locomotion.any_direction
     _split, sample_tasks = functools.cached_property(locomotion.drawn_split), locomotion.sample_tasks
     train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
     spec = functools.cached_property(direction_spec)
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, locomotion.no_oracle
     reward, reset, restart, step = direction_reward, mjc.reset, mjc.restart, mjc.step
-    pictures, frames, recording = direction_pictures, direction_frames, locomotion.recording
+    pictures, frames, recording = locomotion.heading_pictures, locomotion.heading_frames, locomotion.recording
 
 
 # ------------------------------------------------------------------------------------------------------------ goals
@@ -250,27 +235,12 @@ class AntGoal:
         xp = action.__array_namespace__()
         return -xp.sum(xp.abs(torso(after) - task), axis=-1) - cost(after, action, 0.1)
 
-    def task_axis(self, tasks: np.ndarray) -> tuple[str, np.ndarray]:
-        """For pictures: the number that tells tasks apart, and its name."""
-        from nacre.envs.pictures import angles
-
-        return angles(tasks)
-
-    def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.locomotion_pictures import goal_pictures
-
-        return goal_pictures(evaluation)
-
-    def frames(self, trial: dict):
-        from nacre.envs.animations import located_frames
-
-        return located_frames(trial, self, "goal at {:+.2f} m, {:+.2f} m".format(*trial["task"]))
-
     _split, sample_tasks = functools.cached_property(locomotion.drawn_split), locomotion.sample_tasks
     train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
     physics = functools.cached_property(physics)
     start, terminal, measure, oracle = start, locomotion.never, measure, locomotion.no_oracle
     reset, restart, step = mjc.reset, mjc.restart, mjc.step
+    task_axis, pictures, frames = locomotion.goal_axis, locomotion.goal_pictures, locomotion.goal_frames
     recording = locomotion.recording
 
 

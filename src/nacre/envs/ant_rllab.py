@@ -228,22 +228,7 @@ class MamlAntGoal:
         xp = action.__array_namespace__()
         return 4.0 - xp.sum(xp.abs(centre(after) - task), axis=-1) - cost(after, action, CONTROL_COST) + ALIVE
 
-    def task_axis(self, tasks: np.ndarray) -> tuple[str, np.ndarray]:
-        """For pictures: the number that tells tasks apart, and its name."""
-        from nacre.envs.pictures import angles
-
-        return angles(tasks)
-
-    def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.locomotion_pictures import goal_pictures
-
-        return goal_pictures(evaluation)
-
-    def frames(self, trial: dict):
-        from nacre.envs.animations import located_frames
-
-        return located_frames(trial, self, "goal at {:+.2f} m, {:+.2f} m".format(*trial["task"]))
-
+    task_axis, pictures, frames = locomotion.goal_axis, locomotion.goal_pictures, locomotion.goal_frames
     physics, recording = functools.cached_property(physics), locomotion.recording
     start, observe, terminal, measure, oracle = start, observe, terminal, measure, locomotion.no_oracle
     reset, restart, step = mjc.reset, mjc.restart, mjc.step

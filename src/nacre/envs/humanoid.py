@@ -69,10 +69,6 @@ class HumanoidDir:
         path, fields = gymnasium_asset("humanoid.xml"), (*FIELDS, "xipos")
         return Physics(path, FRAME_SKIP, fields, finish=(CONTACT_FORCES,), threads=self.threads)
 
-    def draw(self, rng: Any, n: int) -> np.ndarray:
-        """n angles in rad."""
-        return rng.uniform(0, 2 * np.pi, n).astype(np.float32)
-
     def start(self, rng: np.random.Generator, model: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """gym's reset noise."""
         noise = locomotion.uniform(RESET_NOISE)
@@ -109,17 +105,9 @@ class HumanoidDir:
         info = {"x": place[..., 0], "y": place[..., 1]}
         return {**info, "qpos": after.qpos} if self.record_qpos else info
 
+    draw = locomotion.any_direction
     _split, sample_tasks = functools.cached_property(locomotion.drawn_split), locomotion.sample_tasks
     train_tasks, test_tasks = locomotion.train_tasks, locomotion.test_tasks
     oracle, recording = locomotion.no_oracle, locomotion.recording
     reset, restart, step = mjc.reset, mjc.restart, mjc.step
-
-    def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.locomotion_pictures import heading_pictures
-
-        return heading_pictures(evaluation)
-
-    def frames(self, trial: dict):
-        from nacre.envs.animations import located_frames
-
-        return located_frames(trial, self, locomotion.in_words(trial["task"]))
+    pictures, frames = locomotion.heading_pictures, locomotion.heading_frames

@@ -44,11 +44,6 @@ def unit(angle: Array) -> Array:
     return xp.stack([xp.cos(angle), xp.sin(angle)], axis=-1)
 
 
-def in_words(angle: float) -> str:
-    """What a task asks for."""
-    return f"must run towards {np.degrees(float(angle)) % 360:.0f} degrees"
-
-
 def require(family: Any, name: str, good: bool, what: str) -> None:
     """Raise ValueError for a parameter that is out of range."""
     if not good:
@@ -112,6 +107,44 @@ def sample_tasks(family: Any, key: Key, n: int) -> np.ndarray:
 def recording(family: Any) -> Any:
     """The same family that also records poses, so that its episodes can be drawn."""
     return dataclasses.replace(family, record_qpos=True)
+
+
+def any_direction(family: Any, rng: Any, n: int) -> np.ndarray:
+    """n angles in rad."""
+    return rng.uniform(0, 2 * np.pi, n).astype(np.float32)
+
+
+def heading_pictures(family: Any, evaluation: dict) -> list:
+    """Of families whose tasks are directions in rad."""
+    from nacre.envs.locomotion_pictures import heading_pictures
+
+    return heading_pictures(evaluation)
+
+
+def heading_frames(family: Any, trial: dict):
+    from nacre.envs.animations import located_frames
+
+    return located_frames(trial, family, f"must run towards {np.degrees(float(trial['task'])) % 360:.0f} degrees")
+
+
+def goal_axis(family: Any, tasks: np.ndarray) -> tuple[str, np.ndarray]:
+    """For pictures: the number that tells goals apart, and its name."""
+    from nacre.envs.pictures import angles
+
+    return angles(tasks)
+
+
+def goal_pictures(family: Any, evaluation: dict) -> list:
+    """Of families whose tasks are places in m."""
+    from nacre.envs.locomotion_pictures import goal_pictures
+
+    return goal_pictures(evaluation)
+
+
+def goal_frames(family: Any, trial: dict):
+    from nacre.envs.animations import located_frames
+
+    return located_frames(trial, family, "goal at {:+.2f} m, {:+.2f} m".format(*trial["task"]))
 
 
 def no_oracle(family: Any, tasks: Array, obs: Array, t: Array) -> None:

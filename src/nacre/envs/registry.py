@@ -91,6 +91,12 @@ def list_families() -> list[tuple[str, str]]:
     return [(name, line) for name, (_, line) in FAMILIES.items()]
 
 
+def listing(entries: list[tuple[str, str]]) -> str:
+    """(name, one line) entries as text, a line each."""
+    width = max(len(name) for name, _ in entries) + 1
+    return "\n".join(f"  {name:{width}} {line}" for name, line in entries)
+
+
 def make_family(name: str, **params: Any) -> Any:
     """The Environment called `name`: a registered family, `ml1/<task>`, `gymnasium/<id>`, or `path/file.py:name` of the user's.
 
