@@ -143,6 +143,8 @@ def test_the_doctor_finds_what_is_broken(capsys, monkeypatch):
     (["watch", "nowhere"], "nowhere"),
     (["check-env", "point-robt"], "Did you mean point-robot"),
     (["check-env", "point-robot", "--env.horizn", "3"], "--env.horizon"),
+    (["check-env", "ant-dir", "--backend=gpu"], "invalid choice 'gpu' for argument '--env.backend'"),
+    (["train", "pearl", "ant-dir", "--backend", "gpu"], "invalid choice 'gpu' for argument '--env.backend'"),
 ])  # fmt: skip
 def test_mistakes(capsys, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,7 @@ TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--see
        nacre train --resume RUN [--env-steps N]
 
 {lists}
+--backend c|mjx says who simulates MuJoCo's families (the same as --env.backend): MuJoCo's own library, or MJX on a GPU.
 nacre train ALGORITHM FAMILY --help shows every setting, what it means, and its value in the preset.
 """
 
@@ -213,8 +214,13 @@ def read(program: str, about: str, defaults: tuple, words: list[str]) -> list[An
     ]
     cls = dataclasses.make_dataclass("Options", fields, frozen=True)
     start = cls(**{name: value for name, value in parts if value is not None})
-    found = tyro.cli(cls, prog=program, description=about, default=start, args=words)
+    found = tyro.cli(cls, prog=program, description=about, default=start, args=full_names(words))
     return [getattr(found, name, None) for name, _ in parts]
+
+
+def full_names(words: list[str]) -> list[str]:
+    """--backend is short for --env.backend."""
+    return ["--env." + word[2:] if word.partition("=")[0] == "--backend" else word for word in words]
 
 
 def changes(before: Any, after: Any) -> dict[str, Any]:
@@ -234,7 +240,7 @@ def parse_params(family: str, words: list[str]) -> dict[str, Any]:
         return {}
     start = default_params(params, make_family(family))
     cls = dataclasses.make_dataclass("Options", [("env", params)], frozen=True)
-    found = tyro.cli(cls, prog=f"nacre check-env {family}", default=cls(start), args=words)
+    found = tyro.cli(cls, prog=f"nacre check-env {family}", default=cls(start), args=full_names(words))
     return changes(start, found.env)
 
 

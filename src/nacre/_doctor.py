@@ -84,7 +84,7 @@ def extras() -> str:
         )
     if mjx and mjx != mujoco:
         raise TroubleError(f"MJX {mjx} and MuJoCo {mujoco} must be of one version: pip install mujoco-mjx=={mujoco}")
-    found = {"metaworld (ml1, ml10, ml25, ml45)": meta_world, "mjx (--env.backend mjx)": mjx}
+    found = {"metaworld (ml1, ml10, ml25, ml45)": meta_world, "mjx (--backend mjx)": mjx}
     return "; ".join(f"{name}: {version or 'not installed'}" for name, version in found.items())
 
 

@@ -16,7 +16,7 @@ from nacre import runs
 from nacre._errors import UserError
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
-from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, unknown
+from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, simulated, unknown
 from nacre.types import take_tasks, task_count
 
 EVALUATIONS = 20  # in a run, unless eval_every says otherwise
@@ -122,10 +122,12 @@ def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any
         return env, {"env": name, "env_params": fields_of(cls, env) if cls else params, "env_from": "name"}
     if params:
         raise UserError("env_params go with a family's name; set them in the object that you pass instead")
-    cls = type(family)
+    family = simulated(family)
+    rules = getattr(family, "rules", family)  # what the MJX back end wraps
+    cls = type(rules)
     for name, (path, _) in FAMILIES.items():
         if path == f"{cls.__module__}:{cls.__qualname__}":
-            return family, {"env": name, "env_params": fields_of(cls, family), "env_from": "name"}
+            return family, {"env": name, "env_params": fields_of(cls, rules), "env_from": "name"}
     if not hasattr(family, "spec"):
         raise UserError(f"expected a family's name or an Environment, got {family!r}")
     return family, {"env": family.spec.name, "env_params": {}, "env_from": "object"}

@@ -110,12 +110,16 @@ def make_family(name: str, **params: Any) -> Any:
         return built(name, lambda horizon=None, processes=0: single(env_id, horizon, processes), params)
     if is_file(name):
         return checked(name, built(name, load_from_file(name), params))
-    env = built(name, family_class(name), params)
-    if getattr(env, "backend", "c") == "mjx":
-        from nacre.envs.backends.mjx import MjxFamily
+    return simulated(built(name, family_class(name), params))
 
-        return MjxFamily(env)
-    return env
+
+def simulated(env: Any) -> Any:
+    """A family on the back end that its field `backend` names; any other Environment as it is."""
+    if getattr(env, "backend", "c") != "mjx":
+        return env
+    from nacre.envs.backends.mjx import MjxFamily
+
+    return env if isinstance(env, MjxFamily) else MjxFamily(env)
 
 
 def family_class(name: str) -> type | None:

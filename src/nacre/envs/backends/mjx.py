@@ -53,24 +53,24 @@ class MjxState(NamedTuple):
 
 @dataclass(frozen=True)
 class MjxFamily:
-    """`family`, a family of the MuJoCo back end, simulated in JAX; all else it hands on."""
+    """`rules`, a family of the MuJoCo back end, simulated in JAX; all else it hands on."""
 
-    family: Any
+    rules: Any
 
     def __post_init__(self):
         if importlib.util.find_spec("mujoco.mjx") is None:
             raise ModuleNotFoundError(
-                f"{self.family.name}: backend mjx needs MJX: pip install 'nacre[mjx]'; its version must be MuJoCo's"
+                f"{self.rules.name}: backend mjx needs MJX: pip install 'nacre[mjx]'; its version must be MuJoCo's"
             )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "family":
+        if name.startswith("__") or name == "rules":
             raise AttributeError(name)
-        return getattr(self.family, name)
+        return getattr(self.rules, name)
 
     @functools.cached_property
     def spec(self) -> EnvSpec:
-        return dataclasses.replace(self.family.spec, jittable=True)
+        return dataclasses.replace(self.rules.spec, jittable=True)
 
     @functools.cached_property
     def model(self) -> Any:
@@ -80,7 +80,7 @@ class MjxFamily:
         import mujoco
         from mujoco import mjx
 
-        model = copy.copy(self.family.physics.model)
+        model = copy.copy(self.rules.physics.model)
         if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
             model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         with jax.ensure_compile_time_eval():
@@ -88,9 +88,9 @@ class MjxFamily:
 
     def sample_tasks(self, key: Key, n: int) -> Any:
         """n fresh tasks, on the device."""
-        if hasattr(self.family, "draw"):
-            return self.family.draw(KeyGenerator(key), n)
-        tasks = jnp.asarray(self.family.train_tasks)
+        if hasattr(self.rules, "draw"):
+            return self.rules.draw(KeyGenerator(key), n)
+        tasks = jnp.asarray(self.rules.train_tasks)
         return tasks[jax.random.randint(key, (n,), 0, len(tasks))]
 
     def reset(self, key: Key, tasks: Any) -> tuple[MjxState, Array]:
@@ -98,11 +98,11 @@ class MjxFamily:
         from mujoco import mjx
 
         n = task_count(tasks)
-        qpos, qvel = self.family.start(KeyGenerator(key), self.family.physics.model, n)
+        qpos, qvel = self.rules.start(KeyGenerator(key), self.rules.physics.model, n)
 
         def one(task, qpos, qvel):
             model = self._model_of(task)
-            data = mjx.make_data(self.family.physics.model).replace(qpos=qpos, qvel=qvel)
+            data = mjx.make_data(self.rules.physics.model).replace(qpos=qpos, qvel=qvel)
             return self._finish(model, mjx.forward(model, data))
 
         data = jax.vmap(one)(tasks, jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32))
@@ -119,7 +119,7 @@ class MjxFamily:
         """One env step of the active rows; the others keep their state, their reward is 0."""
         from mujoco import mjx
 
-        spec, physics = self.spec, self.family.physics
+        spec, physics = self.spec, self.rules.physics
         low, high = jnp.asarray(spec.action.low, jnp.float32), jnp.asarray(spec.action.high, jnp.float32)
         action = jnp.clip(action, low, high)
 
@@ -130,38 +130,38 @@ class MjxFamily:
 
         data = select(active, jax.vmap(one)(state.tasks, state.data, action), state.data)
         before, after = self._view(state.data), self._view(data)
-        reward = jnp.where(active, self.family.reward(before, after, action, state.tasks, physics.dt), 0.0)
+        reward = jnp.where(active, self.rules.reward(before, after, action, state.tasks, physics.dt), 0.0)
         out = Step(
             obs=self._observe(data),
             reward=reward.astype(jnp.float32),
             train_reward=reward.astype(jnp.float32),
-            terminal=self.family.terminal(after) & active,
+            terminal=self.rules.terminal(after) & active,
             info={
-                name: jnp.asarray(x, jnp.float32) for name, x in self.family.measure(before, after, physics.dt).items()
+                name: jnp.asarray(x, jnp.float32) for name, x in self.rules.measure(before, after, physics.dt).items()
             },
         )
         return MjxState(data, state.tasks, state.steps + active), out
 
     def _model_of(self, task: Any) -> Any:
-        if not hasattr(self.family, "factors"):
+        if not hasattr(self.rules, "factors"):
             return self.model
-        fields = {name: getattr(self.model, name) * factor for name, factor in self.family.factors(task).items()}
+        fields = {name: getattr(self.model, name) * factor for name, factor in self.rules.factors(task).items()}
         return self.model.replace(**fields)
 
     def _finish(self, model: Any, data: Any) -> Any:
         from mujoco import mjx
 
-        for name in self.family.physics.finish:
+        for name in self.rules.physics.finish:
             data = getattr(mjx, FINISH[name])(model, data)
         return data
 
     def _view(self, data: Any) -> Data:
-        names = self.family.physics.fields
+        names = self.rules.physics.fields
         fields = {name: getattr(data._impl if name in INSIDE else data, name) for name in names}
         return Data(data.qpos, data.qvel, fields)
 
     def _observe(self, data: Any) -> Array:
-        return self.family.observe(self._view(data)).astype(jnp.float32)
+        return self.rules.observe(self._view(data)).astype(jnp.float32)
 
 
 def select(rows: Array, yes: Any, no: Any) -> Any:
