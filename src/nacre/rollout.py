@@ -210,10 +210,25 @@ def _transition(row: Trajectory, last) -> Transition:
 # --------------------------------------------------------------------------------------- families on the host
 
 
+@partial(jax.jit, static_argnums=1)
+def _host_keys(key, horizon):
+    """An episode's keys, the same as in a scan: for its reset, [T] for its actions, [T, 2] for what begins again. All at once,
+    since on a CPU one draw costs half as much as a small policy."""
+    reset_key, step_key = jax.random.split(key)
+    act_keys, again_keys = (
+        jax.vmap(partial(jax.random.fold_in, k))(jnp.arange(horizon)) for k in (step_key, reset_key)
+    )
+    return reset_key, act_keys, jax.vmap(jax.random.split)(again_keys)
+
+
+@jax.jit
+def _pair(keys, t):
+    return keys[t, 0], keys[t, 1]
+
+
 @partial(jax.jit, static_argnums=(0, 6, 7))
-def _act(algorithm, params, memory, obs, key, t, explore, rows):
-    act_key = jax.random.fold_in(key, t)
-    action, extras, memory = algorithm.act(params, memory, grid_rows(obs, rows), act_key, explore)
+def _act(algorithm, params, memory, obs, keys, t, explore, rows):
+    action, extras, memory = algorithm.act(params, memory, grid_rows(obs, rows), keys[t], explore)
     return to_env_action(algorithm.spec, flat_rows(action)), flat_rows(action), extras, memory
 
 
@@ -225,12 +240,12 @@ def _observe(algorithm, params, memory, transition):
 def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, refill=None):
     spec = env.spec
     n = rows[0] * rows[1]
-    reset_key, step_key = jax.random.split(key)
+    reset_key, act_keys, again_keys = _host_keys(key, spec.horizon)
     tasks = jax.tree.map(np.asarray, tasks)
     state, obs = env.reset(reset_key, _rows_of(tasks, rows[1]))
     active, steps, extras = np.ones(n, bool), [], []
     for t in range(spec.horizon):
-        env_action, action, extra, memory = _act(algorithm, params, memory, obs, step_key, t, explore, rows)
+        env_action, action, extra, memory = _act(algorithm, params, memory, obs, act_keys, t, explore, rows)
         before = obs
         state, out = env.step(state, np.asarray(env_action), active)
         obs = out.obs
@@ -246,7 +261,7 @@ def _episode_host(env, algorithm, params, memory, tasks, key, rows, explore, ref
         if refill is None:
             active = active & ~over
         elif over.any() and t + 1 < spec.horizon:
-            env_key, memory_key = jax.random.split(jax.random.fold_in(reset_key, t))
+            env_key, memory_key = _pair(again_keys, t)
             state, obs = env.restart(env_key, state, over)
             memory = refill(memory_key, memory, over.reshape(rows))
         if not active.any():

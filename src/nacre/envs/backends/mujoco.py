@@ -142,7 +142,9 @@ def check_tasks(rules: Rules, tasks: Any) -> None:
 def check_finite(name: str, what: str, value: np.ndarray, ids: np.ndarray, state: MujocoState, remedy: str) -> None:
     """Raise FloatingPointError for the first of the rows `ids` that holds NaN, infinity or a number beyond HUGE. The state
     before the step stays as it was, for this row and the others."""
-    good = np.abs(value[ids]) < HUGE  # False for NaN too
+    if np.abs(value).max(initial=0.0) < HUGE:  # False for NaN too
+        return
+    good = np.abs(value[ids]) < HUGE
     if good.all():
         return
     row = int(ids[np.argmin(good.all(axis=-1))])
