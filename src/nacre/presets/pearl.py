@@ -62,8 +62,8 @@ FAST = {
         eval_repetitions=4,
     ),
     "ant-dir": dict(
-        _BODY, decay_updates=140_000, kl_weight=0.3, meta_batch=4, initial_steps=2000, tasks_per_iteration=4,
-        prior_steps=600, updates_per_iteration=2000, env_steps=284_000, eval_repetitions=4,
+        _BODY, decay_updates=280_000, kl_weight=0.3, meta_batch=4, initial_steps=2000, tasks_per_iteration=4,
+        prior_steps=600, updates_per_iteration=2000, env_steps=560_000, eval_repetitions=4,
     ),
     "ant-dir-2d": dict(**_BODY, decay_updates=140_000, env_steps=600_000),
     "ant-goal": dict(**_BODY, decay_updates=140_000, env_steps=620_000),
@@ -100,9 +100,11 @@ FAST = {
     ),
 }  # fmt: skip
 
-# rewards of 0 to 10 for 500 env steps, so a small reward scale; one initial episode per task
+# rewards of 0 to 10 for 500 env steps, so a small reward scale; one initial episode per task. An evaluation takes 75 k env
+# steps, so there are few.
 META_WORLD = dict(
-    _BODY, reward_scale=0.5, decay_updates=90_000, initial_steps=500, prior_steps=500, extra_steps=1000, env_steps=900_000
+    _BODY, reward_scale=0.5, decay_updates=60_000, initial_steps=500, prior_steps=500, extra_steps=1000, env_steps=620_000,
+    eval_every=62_000,
 )  # fmt: skip
 # where a family has no preset of its own: sizes that suit a few to a few dozen numbers, scaled by its horizon
 GENERIC = dict(
