@@ -65,7 +65,8 @@ FAST = {
         _BODY, decay_updates=280_000, kl_weight=0.3, meta_batch=4, initial_steps=2000, tasks_per_iteration=4,
         prior_steps=600, updates_per_iteration=2000, env_steps=560_000, eval_repetitions=4,
     ),
-    "ant-dir-2d": dict(**_BODY, decay_updates=140_000, env_steps=600_000),
+    # Half the tasks per gradient step, so twice as many steps in the time.
+    "ant-dir-2d": dict(_BODY, meta_batch=8, decay_updates=140_000, env_steps=600_000),
     "ant-goal": dict(**_BODY, decay_updates=140_000, env_steps=620_000),
     "ant-goal-no-contact": dict(**_BODY, decay_updates=140_000, env_steps=620_000),
     "humanoid-dir": dict(**_BODY, decay_updates=120_000, env_steps=520_000),
