@@ -122,12 +122,11 @@ def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any
         return env, {"env": name, "env_params": fields_of(cls, env) if cls else params, "env_from": "name"}
     if params:
         raise UserError("env_params go with a family's name; set them in the object that you pass instead")
-    family = simulated(family)
     rules = getattr(family, "rules", family)  # what the MJX back end wraps
     cls = type(rules)
     for name, (path, _) in FAMILIES.items():
         if path == f"{cls.__module__}:{cls.__qualname__}":
-            return family, {"env": name, "env_params": fields_of(cls, rules), "env_from": "name"}
+            return simulated(family), {"env": name, "env_params": fields_of(cls, rules), "env_from": "name"}
     if not hasattr(family, "spec"):
         raise UserError(f"expected a family's name or an Environment, got {family!r}")
     return family, {"env": family.spec.name, "env_params": {}, "env_from": "object"}

@@ -1,6 +1,7 @@
 """The families in JAX beside MuJoCo's own library. Needs the extra mjx; single precision, so to a tolerance."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,8 @@ def test_a_family_made_as_an_object_is_simulated_by_what_it_names():
     same, again = find_family(env, {})
     assert same is env and again == origin
     assert find_family(AntDir(), {})[1]["env_params"]["backend"] == "c"
+    own = SimpleNamespace(backend="mjx", spec=env.spec)  # a user's, whose field means something else
+    assert find_family(own, {})[0] is own
 
 
 @needed
