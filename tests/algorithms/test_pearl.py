@@ -363,8 +363,38 @@ OPTIONS = [
     {"critic": "twin", "learn_temperature": True}, {"latent": "deterministic"}, {"encoder": "gru"},
     {"encoder": "gru", "latent": "deterministic"}, {"context_source": "buffer"}, {"context_source": "rl_batch"},
     {"context_source": "rl_batch", "context_reach": 40, "prior": "tasks"}, {"latent": "deterministic", "prior": "tasks"},
-    {"context_next_obs": True}, {"factors": "precision"},
+    {"context_next_obs": True}, {"factors": "precision"}, {"critic_norm": True},
 ]  # fmt: skip
+
+
+def test_normalised_observations_are_what_networks_see_in_training_and_in_trials():
+    options = {"normalise_obs": True, "context_next_obs": True}
+    pearl, plain = make(**options), make(context_next_obs=True)
+    state = filled(pearl)
+    assert float(state.scale.count) == float(state.replay.total.sum())  # of everything that was collected, once
+    kept = replay.sample(state.replay, KEY, jnp.arange(6).repeat(50), 20).obs
+    np.testing.assert_allclose(state.scale.mean, kept.mean((0, 1)), atol=0.05)
+    after = run(pearl, ENV, state, KEY, "collect")[0].scale
+    assert float(after.count) == float(state.scale.count) + 3 * (20 + 40)
+
+    batch, (features, _), _ = pearl.sample(state.replay, KEY, state.scale)
+    raw, (raw_features, _), _ = plain.sample(state.replay, KEY)
+    np.testing.assert_allclose(batch.obs, state.scale(raw.obs))
+    np.testing.assert_allclose(batch.next_obs, state.scale(raw.next_obs))
+    np.testing.assert_allclose(features[..., :2], state.scale(raw_features[..., :2]))
+    np.testing.assert_array_equal(features[..., 2:5], raw_features[..., 2:5])  # action, reward
+
+    # an agent that sees observations through `scale` does in a trial what one does that is given them
+    params = eqx.tree_at(lambda p: p.scale, pearl.params(state), None)
+    memory = pearl.begin(params, KEY, (3, 1))
+    obs = jax.random.normal(KEY, (3, 1, 2))
+    action, _, _ = pearl.act(pearl.params(state), memory, obs, KEY, True)
+    np.testing.assert_allclose(action, pearl.act(params, memory, state.scale(obs), KEY, True)[0])
+    tasks = take_tasks(ENV.train_tasks, jnp.arange(3))
+    seen, _ = rollout.episode(ENV, pearl, pearl.params(state), memory, tasks, KEY, episodes=1)
+    given = seen._replace(obs=state.scale(seen.obs), next_obs=state.scale(seen.next_obs))
+    ours, theirs = (pearl.adapt(*args, KEY) for args in ((pearl.params(state), memory, seen), (params, memory, given)))
+    np.testing.assert_allclose(ours.weighted, theirs.weighted, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def mlp(when: str, name: str, template: nn.MLP) -> nn.MLP:
     fresh = object.__new__(nn.MLP)
     object.__setattr__(fresh, "weights", tuple(map(jnp.asarray, weights)))
     object.__setattr__(fresh, "biases", tuple(map(jnp.asarray, biases)))
+    object.__setattr__(fresh, "norm", False)
     assert jax.tree.structure(fresh) == jax.tree.structure(template)
     return fresh
 

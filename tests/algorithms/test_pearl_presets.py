@@ -13,8 +13,8 @@ LOOP = {"env_steps", "eval_repetitions"}
 @pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith("ml")])
 def test_each_family_has_presets(family, name):
     env = make_family(family)
-    if name == "paper" and family == "grid-navi":
-        with pytest.raises(ValueError, match="no paper preset for 'grid-navi'"):
+    if name == "paper" and family in ("grid-navi", "bandit", "tabular-mdp"):
+        with pytest.raises(ValueError, match=f"no paper preset for '{family}'"):
             presets.preset(name, family, env.spec)
         return
     values = presets.preset(name, family, env.spec)
@@ -46,4 +46,10 @@ def test_released_configurations():
 
 def test_meta_world_shares_a_preset():
     spec = make_family("point-robot").spec
-    assert presets.preset("fast", "ml1/reach-v3", spec) == presets.preset("fast", "ml10", spec) == presets.META_WORLD
+    assert presets.preset("fast", "ml1/reach-v3", spec) == presets.META_WORLD
+    many = presets.preset("fast", "ml10", spec)
+    assert (
+        many
+        == presets.preset("fast", "ml45", spec)
+        == {**presets.META_WORLD, "eval_every": 620_000, "eval_repetitions": 1}
+    )

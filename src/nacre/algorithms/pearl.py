@@ -95,7 +95,9 @@ class Config:
     # contexts grow in a trial (ours); 0: as many as it has
     trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
+    normalise_obs: bool = False  # networks see (s - mean) / std over all that was collected (ours)
     critic: Literal["value", "twin"] = "value"  # value: V with target V; twin: target copies of both Q (modern SAC)
+    critic_norm: bool = False  # layer normalisation in the critics (ours)
     temperature: float = 1.0  # alpha, or where it starts
     learn_temperature: bool = False  # modern SAC: keep the entropy at target_entropy
     target_entropy: float | None = None  # nats; None: minus the number of action dimensions (discrete: 0.3 log n)
@@ -144,6 +146,7 @@ class Params(eqx.Module):
     encoder: nn.ContextEncoder
     policy: sac.Policy
     prior: Array | None = None  # points in the latent space that uninformed episodes act on; None: N(0, I)
+    scale: nn.Normaliser | None = None  # of observations
 
 
 class State(eqx.Module):
@@ -153,6 +156,7 @@ class State(eqx.Module):
     prior: Array | None  # points of the training tasks' posteriors, see Config.prior
     optimisers: dict[str, Any]  # Adam states of encoder, critics, value, policy, log_alpha
     replay: Replay
+    scale: nn.Normaliser | None  # of observations
     env_steps: Array  # counters, int32
     collections: Array  # slices of collection done, the initial ones included
     updates: Array  # gradient steps
@@ -189,7 +193,7 @@ class PEARL:
         context = obs + act + 1 + (obs if c.context_next_obs else 0)
         sizes = context, c.encoder_hidden, self.belief.factor_size
         encoder = nn.ContextEncoder(*sizes, c.encoder == "gru", key=enc_key)
-        actor_critic = c.latent_size, c.hidden, c.critic, c.temperature
+        actor_critic = c.latent_size, c.hidden, c.critic, c.temperature, c.critic_norm
         return Networks(encoder, sac.networks(keys, self.spec, *actor_critic))
 
     @property
@@ -218,7 +222,8 @@ class PEARL:
         store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
         nothing = jnp.zeros((1, self.config.latent_size))
         prior = self.belief.points_of(Gaussian(nothing, nothing + 1.0)) if self.config.prior == "tasks" else None
-        return State(nets, prior, self.optimisers(nets), store, *(jnp.zeros((), jnp.int32) for _ in range(3)))
+        scale = nn.Normaliser(self.spec.obs_size) if self.config.normalise_obs else None
+        return State(nets, prior, self.optimisers(nets), store, scale, *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
         """The same state with room for the experience of a longer run."""
@@ -232,7 +237,7 @@ class PEARL:
         return task_count(env.train_tasks) * self.episodes(self.config.initial_steps) * self.spec.horizon
 
     def params(self, state: State) -> Params:
-        return Params(state.nets.encoder, state.nets.sac.policy, state.prior)
+        return Params(state.nets.encoder, state.nets.sac.policy, state.prior, state.scale)
 
     # ----------------------------------------------------------------------------------------- memory, acting
 
@@ -240,7 +245,7 @@ class PEARL:
         return self.belief.begin(key, rows, params.prior)
 
     def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
-        x = jnp.concatenate([obs, memory.z], axis=-1)
+        x = jnp.concatenate([obs if params.scale is None else params.scale(obs), memory.z], axis=-1)
         if self.spec.discrete:
             logits = params.policy(x)
             return (jax.random.categorical(key, logits) if explore else logits.argmax(axis=-1)), (), memory
@@ -253,7 +258,8 @@ class PEARL:
 
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L10
         """Add the factors of the episodes' transitions; then z ~ q(z|c) once the exploration episodes are over."""
-        memory = self.belief.see(params.encoder, memory, *self.context_of(episodes), self.config.trial_evidence)
+        context = self.context_of(nn.normalised(episodes, params.scale))
+        memory = self.belief.see(params.encoder, memory, *context, self.config.trial_evidence)
         memory = dataclasses.replace(memory, episodes=memory.episodes + episodes.obs.shape[1])
         informed = memory.episodes >= self.config.exploration_episodes
         return self.belief.draw(memory, key, informed, self.belief.posterior(memory), params.prior)
@@ -267,13 +273,14 @@ class PEARL:
 
     def context_of(self, episodes: Trajectory) -> tuple[Array, Array]:
         """Trajectory [N, E, T] -> features [N, E * T, d] and which count [N, E * T]."""
-        action = jax.nn.one_hot(episodes.action, self.spec.action.size) if self.spec.discrete else episodes.action
-        parts = [episodes.obs, action, episodes.reward[..., None]]
-        x = jnp.concatenate(parts + [episodes.next_obs] * self.config.context_next_obs, axis=-1)
+        if self.spec.discrete:
+            one_hot = jax.nn.one_hot(episodes.action, self.spec.action.size)
+            episodes = episodes._replace(action=one_hot)
+        x = self.features(episodes)
         return x.reshape(x.shape[0], -1, x.shape[-1]), episodes.valid.reshape(x.shape[0], -1)
 
-    def features(self, batch: Batch) -> Array:
-        """Replay batch [N, M] -> what the encoder sees, [N, M, d]. The agent's own reward, not the learner's."""
+    def features(self, batch: Batch | Trajectory) -> Array:
+        """Transitions [N, ...] -> what the encoder sees, [N, ..., d]. The agent's own reward, not the learner's."""
         parts = [batch.obs, batch.action, batch.reward[..., None]]
         return jnp.concatenate(parts + [batch.next_obs] * self.config.context_next_obs, axis=-1)
 
@@ -316,16 +323,18 @@ class PEARL:
         }  # fmt: skip
         return Networks(encoder, rest), opt, metrics
 
-    def sample(self, store: Replay, key: Array) -> tuple[Batch, tuple[Array, ...], dict[str, Array]]:  # L7
+    def sample(
+        self, store: Replay, key: Array, scale: nn.Normaliser | None = None
+    ) -> tuple[Batch, tuple[Array, ...], dict[str, Array]]:  # L7
         """A meta-batch: RL batch (flat rows), context with its mask, and the noise of one gradient step."""
         c, spec = self.config, self.spec
         task_key, rl_key, ctx_key, z_key, a_key, next_key = jax.random.split(key, 6)
         tasks = jax.random.randint(task_key, (c.meta_batch,), 0, store.total.shape[0])
-        batch = replay.sample(store, rl_key, tasks, c.batch_size)
+        batch = nn.normalised(replay.sample(store, rl_key, tasks, c.batch_size), scale)
         if c.context_source == "rl_batch":
             context = (self.features(batch), jnp.ones(batch.reward.shape, bool))
         else:
-            context = self.context(store, ctx_key, tasks)
+            context = self.context(store, ctx_key, tasks, scale)
         if c.context_reach:
             key = jax.random.fold_in(ctx_key, 1)
             reach = jax.random.uniform(key, (c.meta_batch, 1), minval=1.0, maxval=c.context_reach)
@@ -339,7 +348,9 @@ class PEARL:
                 noises["next_action"] = jax.random.normal(next_key, noise_shape)
         return batch, context, noises
 
-    def context(self, store: Replay, key: Array, tasks: Array) -> tuple[Array, Array]:
+    def context(
+        self, store: Replay, key: Array, tasks: Array, scale: nn.Normaliser | None = None
+    ) -> tuple[Array, Array]:
         """Context for q(z|c) of tasks [N] from the replay: features [N, C, d] and which of them count [N, C]."""
         c = self.config
         recent = c.context_source == "recent"
@@ -351,7 +362,7 @@ class PEARL:
         else:
             seen = replay.sample(store, key, tasks, c.context_batch, recent=recent)
             valid = jnp.ones((tasks.shape[0], c.context_batch), bool)
-        return self.features(seen), valid
+        return self.features(nn.normalised(seen, scale)), valid
 
     # --------------------------------------------------------------------------------------------- the schedule
 
@@ -432,7 +443,9 @@ class PEARL:
         refill = lambda key, memory, over: renew(memory, begin(*jax.random.split(key))[1], over)  # noqa: E731
         data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes, refill=refill)
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
-        state = dataclasses.replace(state, replay=store, env_steps=state.env_steps + data.valid.sum().astype(jnp.int32))
+        scale = None if state.scale is None else state.scale.include(data.obs, data.valid)
+        env_steps = state.env_steps + data.valid.sum().astype(jnp.int32)
+        state = dataclasses.replace(state, replay=store, scale=scale, env_steps=env_steps)
         return state, data
 
 
@@ -444,7 +457,7 @@ def _informed(algorithm: PEARL, params: Params, memory: Memory, store: Replay, t
     """z of the episodes marked in `use` [N, E] from the posterior, each given its own draw of recent context."""
     n, e = use.shape
     ctx_key, z_key = jax.random.split(key)
-    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e))
+    x, valid = algorithm.context(store, ctx_key, jnp.repeat(tasks, e), params.scale)
     q = algorithm.belief.infer(params.encoder, x, valid)
     z = algorithm.belief.place(q, jax.random.uniform(z_key, (n * e, 1, q.mean.shape[-1])), params.prior)
     return dataclasses.replace(memory, z=jnp.where(use[..., None], z.reshape(n, e, -1), memory.z))
@@ -455,7 +468,7 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
     """updates_per_slice gradient steps in one dispatch; the replay is read, not carried."""
 
     def one(carry, k):
-        batch, context, noises = algorithm.sample(state.replay, jax.random.fold_in(key, k))
+        batch, context, noises = algorithm.sample(state.replay, jax.random.fold_in(key, k), state.scale)
         nets, optimisers, metrics = algorithm.update(*carry, batch, context, noises)
         return (nets, optimisers), metrics
 
@@ -464,7 +477,7 @@ def _train(algorithm: PEARL, state: State, key: Array) -> tuple[State, dict[str,
     prior = state.prior
     if prior is not None:
         every = jnp.arange(state.replay.total.shape[0])
-        context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every)
+        context = algorithm.context(state.replay, jax.random.fold_in(key, steps), every, state.scale)
         prior = algorithm.belief.points_of(algorithm.belief.infer(nets.encoder, *context))
     state = dataclasses.replace(state, nets=nets, prior=prior, optimisers=optimisers, updates=state.updates + steps)
     return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)

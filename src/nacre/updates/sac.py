@@ -45,14 +45,15 @@ class Networks(eqx.Module):
 
 def networks(
     keys: list[Array], spec: EnvSpec, latent_size: int, hidden: tuple[int, ...], critic: Literal["value", "twin"],
-    temperature: float,
+    temperature: float, norm: bool = False,
 ) -> Networks:  # fmt: skip
-    """Fresh networks that take a latent of `latent_size` numbers; keys of Q1, Q2, V and the policy."""
+    """Fresh networks that take a latent of `latent_size` numbers; keys of Q1, Q2, V and the policy. norm: layer
+    normalisation in the critics."""
     q1_key, q2_key, v_key, pi_key = keys
     state, act = spec.obs_size + latent_size, spec.action.size
     q_sizes = (state, *hidden, act) if spec.discrete else (state + act, *hidden, 1)
-    critics = tuple(nn.MLP(q_sizes, key=k) for k in (q1_key, q2_key))
-    value = nn.MLP((state, *hidden, 1), key=v_key) if critic == "value" else None
+    critics = tuple(nn.MLP(q_sizes, key=k, norm=norm) for k in (q1_key, q2_key))
+    value = nn.MLP((state, *hidden, 1), key=v_key, norm=norm) if critic == "value" else None
     policy_class = nn.CategoricalPolicy if spec.discrete else nn.GaussianPolicy
     policy = policy_class(state, hidden, act, key=pi_key)
     target = jax.tree.map(jnp.copy, critics if value is None else value)
