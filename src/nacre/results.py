@@ -46,14 +46,18 @@ class Result:
         Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n")
 
     def table(self) -> str:
-        """Returns per shot beside the references, as text; long trials show some of their shots."""
+        """Returns per shot beside the references, as text; long trials show some of their shots. Where no episode of a trial is
+        for exploring alone, the trial's sum is shown, too."""
         known = {name: shots for name, shots in self.references.items() if shots is not None}
+        largest = max(abs(value) for shots in (self.shots, *known.values()) for value in shots)
+        digits = 1 if largest >= 5 else 3
         lines = [["shot", "return", "95 % interval", *(name.replace("_", " ") for name in known)]]
         if self.success is not None:
             lines[0] += ["success", "95 % interval"]
         for k in shown_shots(len(self.shots)):
-            ends = f"{self.intervals[k][0]:.1f} to {self.intervals[k][1]:.1f}"
-            lines.append([str(k), f"{self.shots[k]:.1f}", ends, *(f"{shots[k]:.1f}" for shots in known.values())])
+            ends = " to ".join(f"{end:.{digits}f}" for end in self.intervals[k])
+            lines.append([str(k), *(f"{shots[k]:.{digits}f}" for shots in (self.shots, *known.values()))])
+            lines[-1].insert(2, ends)
             if self.success is not None:
                 low, high = self.success_intervals[k]
                 lines[-1] += [f"{self.success[k]:.0%}", f"{low:.0%} to {high:.0%}"]
@@ -62,6 +66,9 @@ class Result:
             means = [f"{np.mean(shots[after]):.1f}" for shots in (self.shots, *known.values())]
             share = [] if self.success is None else [f"{np.mean(self.success[after]):.0%}", ""]
             lines.append([f"{self.exploration_episodes}-{len(self.shots) - 1}", means[0], "", *means[1:], *share])
+        if self.exploration_episodes == 0 and len(self.shots) > 1:
+            sums = [f"{np.sum(shots):.{digits}f}" for shots in (self.shots, *known.values())]
+            lines.append(["sum", sums[0], "", *sums[1:], *([] if self.success is None else ["", ""])])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         return "\n".join([self._title(), *text, *self._gap(known)])

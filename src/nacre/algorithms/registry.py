@@ -13,6 +13,11 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.pearl:Config",
         "off-policy; infers a latent task variable by posterior sampling (Rakelly et al. 2019)",
     ),
+    "rl2": (
+        "nacre.algorithms.rl2:RL2",
+        "nacre.algorithms.rl2:Config",
+        "on-policy; a recurrent policy whose memory lasts for the whole trial (Duan et al. 2016)",
+    ),
 }
 
 

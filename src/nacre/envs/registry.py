@@ -26,6 +26,11 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "walker-params": ("nacre.envs.rand_params:WalkerParams", "MuJoCo walker with a hidden body: 65 factors"),
     "hopper-params": ("nacre.envs.rand_params:HopperParams", "MuJoCo hopper with a hidden body: 41 factors"),
     "grid-navi": ("nacre.envs.grid_navi:GridNavi", "discrete: find a hidden cell of a 5 x 5 grid and stay on it"),
+    "bandit": ("nacre.envs.bandit:Bandit", "discrete: arms that pay with hidden probabilities, a pull is an episode"),
+    "tabular-mdp": (
+        "nacre.envs.tabular:TabularMdp",
+        "discrete: a small random MDP whose transitions and rewards are hidden",
+    ),
 }
 VARIANTS: dict[str, tuple[str, str]] = {
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),

@@ -1,0 +1,82 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et al. 2016).
+
+Batches are sequences [N, L]: a trial's env steps one after another. What they were collected with, `old` log-probability and
+value, is data; the policy gives the new ones.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nacre.types import Metric
+
+METRICS = {
+    "loss/policy": Metric("", "clipped surrogate, to be minimised"),
+    "loss/value": Metric(
+        "reward^2", "squared error of the value, in units of its returns' standard deviation if normalised"
+    ),
+    "policy/entropy": Metric("nats", "entropy of the policy"),
+    "policy/kl": Metric("nats", "estimate of KL(old || new), mean of (ratio - 1) - log ratio"),
+    "policy/clipped": Metric("", "share of steps whose ratio is beyond the clip"),
+    "value/explained": Metric("", "share of the returns' variance that the value explained when they were collected"),
+}
+
+
+def advantages(reward: Array, value: Array, last: Array, alive: Array, discount: float, decay: float) -> Array:
+    """Generalised advantages along the last axis: d_t = r_t + discount alive_t V_{t+1} - V_t, A_t = d_t + discount decay alive_t
+    A_{t+1}. reward, value, alive [..., L]; last [...]: the value after the last step; alive 0 cuts what follows off."""
+    following = jnp.concatenate([value[..., 1:], last[..., None]], axis=-1)
+    delta = reward + discount * alive * following - value
+
+    def back(a, x):
+        d, keep = x
+        a = d + discount * decay * keep * a
+        return a, a
+
+    move = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
+    _, found = jax.lax.scan(back, jnp.zeros_like(last), (move(delta), move(alive * jnp.ones_like(delta))), reverse=True)
+    return jnp.moveaxis(found, 0, -1)
+
+
+def mean_of(x: Array, weight: Array) -> Array:
+    """Weighted mean over all axes; 0 where nothing counts."""
+    return (x * weight).sum() / jnp.maximum(weight.sum(), 1e-8)
+
+
+def standardised(x: Array, weight: Array) -> Array:
+    """Mean 0 and standard deviation 1 over what counts."""
+    mean = mean_of(x, weight)
+    return (x - mean) / jnp.sqrt(mean_of((x - mean) ** 2, weight) + 1e-8)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Coefficients of the loss."""
+
+    clip: float = 0.2  # of the ratio
+    value_clip: float = 0.0  # of the value's move from the old one; 0: none
+    value_weight: float = 0.5
+    entropy_weight: float = 0.0
+
+    def loss(
+        self, log_prob: Array, entropy: Array, value: Array, old_log_prob: Array, old_value: Array, advantage: Array,
+        returns: Array, weight: Array,
+    ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+        """-E[min(ratio A, clip(ratio) A)] + value_weight * E[(V - R)^2] - entropy_weight H, all [N, L] and weighted."""
+        log_ratio = log_prob - old_log_prob
+        ratio = jnp.exp(log_ratio)
+        bounded = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
+        policy = -mean_of(jnp.minimum(ratio * advantage, bounded * advantage), weight)
+        error = (value - returns) ** 2
+        if self.value_clip:
+            near = old_value + jnp.clip(value - old_value, -self.value_clip, self.value_clip)
+            error = jnp.maximum(error, (near - returns) ** 2)
+        value_loss, spread = mean_of(error, weight), mean_of(entropy, weight)
+        metrics = {
+            "loss/policy": policy, "loss/value": value_loss, "policy/entropy": spread,
+            "policy/kl": mean_of(ratio - 1.0 - log_ratio, weight),
+            "policy/clipped": mean_of((jnp.abs(ratio - 1.0) > self.clip).astype(ratio.dtype), weight),
+        }  # fmt: skip
+        return policy + self.value_weight * value_loss - self.entropy_weight * spread, metrics

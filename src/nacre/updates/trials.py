@@ -1,0 +1,88 @@
+"""Trials as sequences, for agents that learn within them: what came before each env step, and advantages along the trial."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nacre.types import EnvSpec, Trajectory
+from nacre.updates import ppo
+
+
+class Sequences(NamedTuple):
+    """N trials of L = K * T env steps, [N, L, ...]. Steps after the early end of an episode are there, and not valid."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    train_reward: Array
+    valid: Array  # bool
+    terminal: Array  # bool
+    over: Array  # bool: the last step of its episode, by whatever reason
+    episode: Array  # number of the episode within the trial
+    action_before: (
+        Array  # [N, L, A] of the valid step before, one-hot where actions are discrete; zero before the first
+    )
+    reward_before: Array
+    over_before: Array  # float
+    begun: Array  # float: 0 at the first step of an episode
+    extras: dict[str, Array]  # what was recorded while acting
+
+    @property
+    def weight(self) -> Array:
+        return self.valid.astype(jnp.float32)
+
+
+def encoded(spec: EnvSpec, action: Array) -> Array:
+    """[..., A] for networks: one-hot where actions are discrete."""
+    return jax.nn.one_hot(action, spec.action.size) if spec.discrete else action
+
+
+def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
+    """Trials [K, N, 1, T] one after another along time."""
+    k, n, _, t = data.reward.shape
+
+    def along(x):
+        x = jnp.moveaxis(x[:, :, 0], 0, 1)
+        return x.reshape(n, k * t, *x.shape[3:])
+
+    valid, steps = along(data.valid), jnp.arange(k * t)
+    limit = jnp.broadcast_to(jnp.arange(t) == t - 1, data.valid.shape)
+    over = along((data.terminal | data.info.get("truncated", False) | limit) & data.valid)
+
+    def before(x):
+        """x of the last valid step before each."""
+
+        def carry(held, now):
+            value, counts = now
+            return jnp.where(counts.reshape(counts.shape + (1,) * (value.ndim - 1)), value, held), held
+
+        _, found = jax.lax.scan(carry, jnp.zeros_like(x[:, 0]), (x.swapaxes(0, 1), valid.swapaxes(0, 1)))
+        return found.swapaxes(0, 1)
+
+    action, reward = along(data.action), along(data.reward)
+    over_before = before(over.astype(jnp.float32))
+    return Sequences(
+        along(data.obs), action, reward, along(data.train_reward), valid, along(data.terminal), over,
+        jnp.broadcast_to(steps // t, valid.shape), before(encoded(spec, action)), before(reward), over_before,
+        (1.0 - over_before) * (steps > 0), jax.tree.map(along, data.extras),
+    )  # fmt: skip
+
+
+def advantages(
+    trials: Sequences, reward: Array, value: Array, discount: float, decay: float, per_episode: bool
+) -> Array:  # fmt: skip
+    """Generalised advantages [N, L] of valid steps, along the trial or (per_episode) within each episode.
+
+    A trial ends with its last step and is worth nothing afterwards. The end of an episode is no end of the trial: the agent goes
+    on in the next one, with what it has learnt. Steps that are not valid neither discount nor pay: they are sorted behind the
+    others, and back.
+    """
+    alive = 1.0 - trials.over * per_episode
+    order = jnp.argsort(~trials.valid, axis=1, stable=True)
+    valid, reward, value, alive = (jnp.take_along_axis(x, order, axis=1) for x in (trials.valid, reward, value, alive))
+    more = jnp.concatenate([valid[:, 1:], jnp.zeros_like(valid[:, :1])], axis=1)
+    nothing = jnp.zeros(valid.shape[0])
+    found = ppo.advantages(reward * valid, value * valid, nothing, alive * more, discount, decay)
+    return jnp.take_along_axis(found, jnp.argsort(order, axis=1), axis=1)

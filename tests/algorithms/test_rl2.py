@@ -1,0 +1,324 @@
+"""RL^2 and PPO piece by piece: sweep against acting step by step, what resets what, how far credit reaches."""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import nn, rollout
+from nacre.algorithms.rl2 import RL2, Config
+from nacre.envs.bandit import Bandit
+from nacre.envs.point_robot import PointRobot
+from nacre.types import Discrete, EnvSpec, Step
+from nacre.updates import ppo
+from nacre.updates.trials import sequences
+
+KEY = jax.random.key(0)
+TINY = dict(width=8, tasks_per_iteration=6, updates_per_epoch=2, epochs=2)
+
+
+@dataclass(frozen=True)
+class Ender:
+    """Two actions; the second ends the episode with probability 0.5. The task is a number that is added to the reward."""
+
+    spec = EnvSpec(
+        name="ender", obs_size=1, action=Discrete(2), horizon=5, jittable=True, can_terminate=True, trial_episodes=3
+    )
+    train_tasks = test_tasks = np.array([[0.0], [1.0]], np.float32)
+
+    def sample_tasks(self, key, n):
+        return jax.random.uniform(key, (n, 1))
+
+    def reset(self, key, tasks):
+        return (jnp.asarray(tasks), key), jnp.zeros((tasks.shape[0], 1))
+
+    def step(self, state, action, active):
+        tasks, key = state
+        key, coin = jax.random.split(key)
+        ends = (action == 1) & (jax.random.uniform(coin, action.shape) < 0.5)
+        reward = tasks[:, 0] + action
+        return (tasks, key), Step(action[:, None] + 0.0, reward, reward, ends, {})
+
+    def oracle(self, tasks, obs, t):
+        return None
+
+
+FAMILIES = {"discrete": Ender(), "continuous": PointRobot(n_train=4, n_test=2)}
+
+
+def make(env, **options) -> RL2:
+    return RL2(Config(**{**TINY, **options}), env.spec)
+
+
+def trials(rl2: RL2, env, n=6, key=KEY):
+    """Parameters with some life in them, and n trials collected with them."""
+    nets = jax.tree.map(lambda x: x * 3, rl2.networks(key))
+    tasks = env.sample_tasks(key, n)
+    data, _ = rollout.trial(env, rl2, nets, tasks, key, episodes=rl2.trial_episodes, explore=True)
+    return nets, data
+
+
+# ------------------------------------------------------------------------------------------------- the recurrent core
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_sweep_is_the_core_step_by_step(kind):
+    core = nn.RecurrentCore(3, 4, kind, key=KEY)
+    x, valid = jax.random.normal(KEY, (2, 9, 3)), jax.random.uniform(KEY, (2, 9)) < 0.7
+    fresh = jnp.zeros((2, 9), bool).at[0, 4].set(True)
+    state = jax.random.normal(KEY, (2, core.state_size))
+    outputs, last = core(x, state, valid, fresh)
+    for t in range(9):
+        before = jnp.where(fresh[:, t, None], 0.0, state)
+        state = jnp.where(valid[:, t, None], core.once(x[:, t], before), state)
+        np.testing.assert_allclose(outputs[:, t], core.output(state), atol=1e-6)
+    np.testing.assert_allclose(last, state, atol=1e-6)
+
+
+def test_gru_is_equinoxs():
+    """An independent cell with the same weights."""
+    core = nn.RecurrentCore(3, 4, key=KEY)
+    cell = eqx.nn.GRUCell(3, 4, key=KEY)
+    parts = lambda c: (c.weight_ih, c.weight_hh, c.bias, c.bias_n)  # noqa: E731
+    cell = eqx.tree_at(parts, cell, (core.into.T, core.again.T, core.bias, core.candidate_bias))
+    x, h = jax.random.normal(KEY, (3,)), jax.random.normal(KEY, (4,))
+    np.testing.assert_allclose(core.once(x, h), cell(x, h), atol=1e-6)
+
+
+def test_lstm_is_equinoxs():
+    core, cell = nn.RecurrentCore(3, 4, "lstm", key=KEY), eqx.nn.LSTMCell(3, 4, key=KEY)
+    cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, (core.into.T, core.again.T, core.bias))
+    x, h, c = (jax.random.normal(jax.random.key(i), (size,)) for i, size in enumerate((3, 4, 4)))
+    np.testing.assert_allclose(core.once(x, jnp.concatenate([h, c])), jnp.concatenate(cell(x, (h, c))), atol=1e-6)
+
+
+def test_truncated_gradients_stop_at_multiples_of_the_length():
+    core = nn.RecurrentCore(2, 3, key=KEY)
+    x = jax.random.normal(KEY, (1, 10, 2))
+    start = jnp.zeros((1, 3))
+
+    def influence(truncate):
+        return jax.grad(lambda x: core(x, start, truncate=truncate)[0][0, 9].sum())(x)[0]
+
+    cut, whole = influence(4), influence(0)
+    assert not cut[:8].any() and cut[8:].all() and whole.all()
+    np.testing.assert_allclose(core(x, start, truncate=4)[0], core(x, start)[0])  # values are the same
+
+
+# ------------------------------------------------------------------------------------------------------- sequences
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "options", [{}, {"core": "gru", "hidden": (5,)}, {"memory_reset": "episode"}, {"input_reset": True}], ids=str
+)
+def test_learning_sees_what_acting_saw(family, options):
+    """The sweep over a trial gives the log-probabilities and values that were recorded step by step, early ends included."""
+    env = FAMILIES[family]
+    rl2 = make(env, **options)
+    nets, data = trials(rl2, env)
+    batch = sequences(data, env.spec)
+    raw, value = rl2.sweep(nets, batch)
+    valid = np.asarray(batch.valid)
+    assert valid.all() != env.spec.can_terminate
+    np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
+    log_prob = np.asarray(rl2.log_prob(nets, raw, batch.action))
+    np.testing.assert_allclose(log_prob[valid], np.asarray(batch.extras["log_prob"])[valid], atol=1e-4)
+
+
+@pytest.mark.parametrize(("reset", "kept"), [("trial", True), ("episode", False)])
+def test_memory_lasts_as_long_as_it_should(reset, kept):
+    """What the first episode paid changes what is done in the second, unless episodes begin anew."""
+    env = FAMILIES["discrete"]
+    rl2 = make(env, memory_reset=reset, input_reset=True)
+    nets, data = trials(rl2, env)
+    other = data._replace(reward=data.reward.at[0].add(data.valid[0] * 5.0))
+    before, after = (np.asarray(rl2.sweep(nets, sequences(x, env.spec))[1]) for x in (data, other))
+    second = np.asarray(sequences(data, env.spec).episode == 1) & np.asarray(sequences(data, env.spec).valid)
+    changed = np.abs(before - after)[second] > 0
+    # an episode of one step tells nothing, since what it paid is not fed to the next one here
+    assert changed.mean() > 0.7 if kept else not changed.any()
+
+
+def core_inputs(rl2: RL2, seen) -> np.ndarray:
+    return np.asarray(rl2.inputs(seen.obs, seen.action_before, seen.reward_before, seen.over_before, seen.begun))
+
+
+def test_first_input_of_a_trial_is_zero_and_later_ones_tell_the_step_before():
+    env = FAMILIES["discrete"]
+    rl2 = make(env)
+    _, data = trials(rl2, env)
+    seen = sequences(data, env.spec)
+    x, (valid, action, reward, over) = (
+        core_inputs(rl2, seen),
+        map(np.asarray, (seen.valid, seen.action, seen.reward, seen.over)),
+    )
+    np.testing.assert_array_equal(x[:, 0], 0.0)
+    for i, t in np.argwhere(valid[:, 1:])[:40]:
+        before = np.flatnonzero(valid[i, : t + 1])[-1]
+        np.testing.assert_allclose(x[i, t + 1, 1:], [*np.eye(2)[action[i, before]], reward[i, before], over[i, before]])
+    assert over.sum() == 6 * 3  # every episode ends once
+
+
+def test_input_reset_hides_the_end_of_the_episode_before():
+    env = FAMILIES["discrete"]
+    rl2 = make(env, input_reset=True)
+    x = core_inputs(rl2, sequences(trials(rl2, env)[1], env.spec))
+    np.testing.assert_array_equal(x[:, [0, 5, 10], 1:], 0.0)
+    assert not x[..., -1].any() and x[:, 1:5, 1:].any()
+
+
+def test_trials_of_a_batch_do_not_leak_into_each_other():
+    env = FAMILIES["continuous"]
+    rl2 = make(env)
+    nets, data = trials(rl2, env)
+    seen = sequences(data, env.spec)
+    gradient = jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0][2].sum())(seen.obs)
+    assert np.abs(gradient[2]).sum() > 0 and np.abs(np.delete(gradient, 2, axis=0)).sum() == 0
+
+
+# ------------------------------------------------------------------------------------------------------ advantages
+
+
+@pytest.mark.parametrize("advantages", ["trial", "episode"])
+@pytest.mark.parametrize("free", [0, 1])
+def test_advantages_are_the_brute_force_sum(advantages, free):
+    env = FAMILIES["discrete"]
+    rl2 = make(env, advantages=advantages, free_episodes=free, discount=0.9, gae_decay=0.8)
+    _, data = trials(rl2, env)
+    seen = sequences(data, env.spec)
+    found, returns = map(np.asarray, rl2.targets(seen, jnp.asarray(4.0)))
+    seen = jax.tree.map(np.asarray, seen)
+    for i in range(6):
+        steps = np.flatnonzero(seen.valid[i])
+        reward = np.where(seen.episode[i] < free, 0.0, seen.reward[i])[steps] / 2.0
+        value, over = seen.extras["value"][i][steps], seen.over[i][steps]
+        for a in range(len(steps)):
+            total, factor = 0.0, 1.0
+            for b in range(a, len(steps)):
+                cut = b == len(steps) - 1 or (advantages == "episode" and over[b])
+                total += factor * (reward[b] + (0.0 if cut else 0.9 * value[b + 1]) - value[b])
+                if cut:
+                    break
+                factor *= 0.9 * 0.8
+            np.testing.assert_allclose(found[i, steps[a]], total, atol=1e-4)
+            np.testing.assert_allclose(returns[i, steps[a]], total + value[a], atol=1e-4)
+
+
+def test_generalised_advantages_with_lambda_one_are_returns_minus_values():
+    rng = np.random.default_rng(0)
+    reward, value = rng.normal(size=(2, 3, 7)).astype(np.float32)
+    last = rng.normal(size=3).astype(np.float32)
+    found = ppo.advantages(jnp.asarray(reward), jnp.asarray(value), jnp.asarray(last), jnp.ones((3, 7)), 0.9, 1.0)
+    powers = 0.9 ** np.arange(8)
+    whole = np.concatenate([reward, last[:, None]], axis=1)
+    for t in range(7):
+        np.testing.assert_allclose(found[:, t], whole[:, t:] @ powers[: 8 - t] - value[:, t], rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------------- PPO
+
+
+def test_first_gradient_is_the_policy_gradient_of_one_state():
+    """Softmax over three actions, ratio 1: d loss / d logit_j = -mean_i A_i (1[a_i = j] - pi_j)."""
+    logits, action, advantage = (
+        jnp.asarray([0.1, 0.7, -0.3]),
+        jnp.asarray([0, 1, 1, 2]),
+        jnp.asarray([1.0, -2.0, 0.5, 3.0]),
+    )
+    old = jax.nn.log_softmax(logits)[action]
+    rest = jnp.zeros(4), jnp.zeros(4)
+
+    def loss(logits):
+        log_prob = jax.nn.log_softmax(logits)[action]
+        return ppo.Objective().loss(log_prob, *rest, old, jnp.zeros(4), advantage, jnp.zeros(4), jnp.ones(4))[0]
+
+    pi = jax.nn.softmax(logits)
+    expected = -jnp.mean(advantage[:, None] * (jax.nn.one_hot(action, 3) - pi), axis=0)
+    np.testing.assert_allclose(jax.grad(loss)(logits), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "moves"), [(1.5, 1.0, False), (1.5, -1.0, True), (0.5, -1.0, False), (0.5, 1.0, True)]
+)
+def test_a_ratio_beyond_the_clip_gives_no_gradient_where_it_would_go_on(ratio, advantage, moves):
+    zero, one = jnp.zeros(1), jnp.ones(1)
+
+    def loss(log_ratio):
+        return ppo.Objective(clip=0.2).loss(log_ratio, zero, zero, zero, zero, advantage * one, zero, one)[0]
+
+    gradient = jax.grad(loss)(jnp.log(ratio * one))
+    np.testing.assert_allclose(gradient, -ratio * advantage if moves else 0.0, rtol=1e-5)
+
+
+def test_what_does_not_count_changes_nothing():
+    env = FAMILIES["discrete"]
+    rl2 = make(env)
+    nets, data = trials(rl2, env)
+    seen = sequences(data, env.spec)
+    found, returns = rl2.targets(seen, jnp.ones(()))
+    noise = lambda x: jnp.where(seen.valid, x, 99.0)  # noqa: E731
+    other = seen._replace(extras=jax.tree.map(noise, seen.extras)), noise(found), noise(returns)
+    np.testing.assert_allclose(rl2.objective(nets, (seen, found, returns))[0], rl2.objective(nets, other)[0], rtol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------------- schedule
+
+
+def test_an_iteration_counts_and_moves_everything():
+    env = FAMILIES["continuous"]
+    rl2 = make(env)
+    state = rl2.init(KEY, env, 0)
+    after, metrics = jax.jit(lambda s, k: rl2.iterate(s, env, k, "iteration"))(state, KEY)
+    assert int(after.env_steps) == 6 * 3 * 20 == rl2.minimum_env_steps(env) and int(after.updates) == 4
+    assert all(np.isfinite(float(x)) for x in metrics.values()) and set(metrics) <= set(rl2.metrics_help)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.nets, after.nets)
+    assert all(jax.tree.leaves(moved)) and float(after.scale) != 1.0
+
+
+def test_learning_rate_falls_over_env_steps():
+    env = FAMILIES["continuous"]
+    rl2 = make(env, decay_env_steps=6 * 3 * 20 * 3)  # three iterations
+    count = eqx.tree_at(lambda s: s[1][0].count, rl2.adam.init(jnp.zeros(())), jnp.asarray(12))
+    early, _ = rl2.adam.update(jnp.ones(()), rl2.adam.init(jnp.zeros(())))
+    assert float(early) == pytest.approx(-1e-3, rel=1e-3) and count is not None
+
+
+def test_fixed_tasks_come_from_the_training_set():
+    env = Bandit(arms=2, pulls=3, n_train=1)
+    rl2 = make(env, tasks="fixed")
+    state = rl2.init(KEY, env, 0)
+    assert np.isfinite(float(rl2.iterate(state, env, KEY, "iteration")[1]["collect/return"]))
+
+
+def test_it_learns_the_bandit():
+    """Pulls an arm that paid again: more than a policy without memory can get (half)."""
+    env = Bandit(arms=2, pulls=10)
+    options = dict(
+        core="gru", width=16, epochs=4, updates_per_epoch=4, learning_rate=1e-2, gae_decay=0.3, max_gradient=0.5
+    )
+    rl2 = make(env, tasks_per_iteration=256, **options)
+    step = jax.jit(lambda s, k: rl2.iterate(s, env, k, "iteration"))
+    state = rl2.init(KEY, env, 0)
+    for i in range(60):
+        state, metrics = step(state, jax.random.fold_in(KEY, i))
+    assert float(metrics["collect/return"]) > 0.58 and float(metrics["collect/return_last"]) > 0.6
+
+
+@pytest.mark.parametrize("bad", [
+    {"width": 0}, {"epochs": 0}, {"clip": 0.0}, {"discount": 1.5}, {"hidden": (0,)}, {"updates_per_epoch": 4},
+    {"episodes": 2, "free_episodes": 2}, {"core": "rnn"},
+])  # fmt: skip
+def test_bad_values_are_refused_by_name(bad):
+    from nacre.algorithms.registry import make_config
+
+    with pytest.raises(ValueError, match=next(iter(bad)) if len(bad) == 1 else "free_episodes"):
+        make_config(Config, {**TINY, **bad})
+
+
+def test_a_trial_that_is_all_free_is_refused():
+    with pytest.raises(ValueError, match="nothing would be learnt"):
+        make(FAMILIES["discrete"], free_episodes=3)
