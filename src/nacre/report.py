@@ -32,6 +32,7 @@ from nacre.report_summary import (
 from nacre.report_text import configuration, describe, overview, repetition, shot_table, status, subtitle, tiles
 
 SVG_LIMIT = 1_500_000  # characters; a drawing that needs more goes in as a PNG
+MOST_BARS = 200  # of a picture task by task
 
 
 @dataclass
@@ -207,13 +208,15 @@ def reference_lines(groups: list[Group]) -> dict[str, np.ndarray]:
 
 
 def add_final(page: Page, groups: list[Group], exploration: int, suffix: str, family: Any) -> None:
-    """Return per shot and per task."""
+    """Return per shot, and per task unless there are too many to tell apart."""
     final = groups[0].final
     trials = f"{len(final.per_task)} test tasks, {final.repetitions} trial{'s' * (final.repetitions != 1)} each"
     caption = f"Mean return of each episode of a trial ({trials}) with 95 % bootstrap intervals."
     section = Section("shots", f"Return per shot{suffix}", fold="The numbers", table=shot_table(groups))
     section.figures += page.draw("Return per shot", caption, figures.return_per_shot, groups, exploration)
     page.sections.append(section)
+    if len(final.per_task) > MOST_BARS:
+        return
     axis = task_axis(family, groups[0].first, final)
     what = "at the last shot" if len(groups) > 1 else "before any adaptation and at the last shot"
     caption = f"Mean return on each test task {what}, sorted by the task."

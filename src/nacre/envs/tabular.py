@@ -108,7 +108,8 @@ class TabularMdp:
     def oracle(self, tasks: Mdp, obs: Array, t: Array) -> Array:
         """The optimal action with horizon - t env steps to go."""
         values = action_values(tasks.transition, tasks.reward, self.horizon)  # [T, B, S, A]
-        return jnp.take_along_axis(values[t], obs.argmax(axis=-1)[:, None, None], axis=1)[:, 0].argmax(axis=-1)
+        row = jnp.arange(obs.shape[0])
+        return values[jnp.broadcast_to(t, row.shape), row, obs.argmax(axis=-1)].argmax(axis=-1)
 
     def players(self) -> dict[str, Any]:
         """Algorithms that are known to solve MDPs, name -> player without parameters (nacre.envs.tabular_players)."""
