@@ -21,7 +21,7 @@ from nacre.envs.tabular import TabularMdp
 from nacre.evaluate import Oracle
 from nacre.types import take_tasks, task_count
 
-# Duan et al. 2016, tables 1 and 2: per row the classical scores in the order of PUBLISHED_NAMES, then RL^2
+# Duan et al. 2016, tables 1 and 2: per row the classical scores in the order of `players`, then RL^2
 PUBLISHED = {
     "bandit": {
         (10, 5): "6.6 5.7 6.5 6.7 6.6 6.6 6.7", (10, 10): "6.6 5.5 6.2 6.7 6.6 6.6 6.7", (10, 50): "6.5 5.2 5.5 6.6 6.5 6.5 6.8",
@@ -35,17 +35,6 @@ PUBLISHED = {
         (100,): "1939.5 1973.9 1942.1 1935.1 1778.2 1578.5 1913.7",
     },
 }  # fmt: skip
-NAMES = {
-    "bandit": (
-        "Gittins index",
-        "Thompson sampling",
-        "optimistic Thompson sampling",
-        "UCB1",
-        "epsilon-greedy",
-        "greedy",
-    ),
-    "tabular-mdp": ("PSRL", "OPSRL", "UCRL2", "BEB", "epsilon-greedy", "greedy"),
-}
 # player -> (argument of `players`, values to choose from)
 CHOICES = {
     "bandit": {
@@ -78,7 +67,7 @@ def scores(env, player, tasks, key) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", choices=sorted(NAMES))
+    parser.add_argument("family", choices=sorted(PUBLISHED))
     parser.add_argument("--rows", nargs="+", required=True)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--tuning-trials", type=int, default=2000)
@@ -91,11 +80,10 @@ def main() -> None:
         env = Bandit(pulls=numbers[0], arms=numbers[1]) if make is Bandit else TabularMdp(episodes=numbers[0])
         draw, tune, run = jax.random.split(jax.random.key(args.seed), 3)
         tasks, others = env.sample_tasks(draw, args.trials), env.sample_tasks(tune, args.tuning_trials)
-        published = dict(
-            zip((*NAMES[args.family], "RL^2"), PUBLISHED[args.family].get(numbers, "").split(), strict=False)
-        )
+        names = list(module.players(env.spec))
+        published = dict(zip((*names, "RL^2"), PUBLISHED[args.family].get(numbers, "").split(), strict=False))
         print(f"{args.family} {row}, {args.trials} trials; published RL^2 {published.get('RL^2', '-')}", flush=True)
-        for name in args.only or NAMES[args.family]:
+        for name in args.only or names:
             start, note = time.perf_counter(), ""
             player = module.players(env.spec)[name]
             if name in CHOICES[args.family]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from nacre.envs.players import pick
 from nacre.types import EnvSpec, Key, Trajectory, Transition
 
 
@@ -42,12 +43,7 @@ class Player:
 
     def act(self, params, memory: Counts, obs: Array, key: Key, explore: bool):
         score_key, tie_key, any_key, coin_key = jax.random.split(key, 4)
-        score = self.score(memory, score_key)
-        best = score >= score.max(axis=-1, keepdims=True)
-        arm = jnp.where(best, jax.random.uniform(tie_key, score.shape), -1.0).argmax(axis=-1)
-        if self.random:
-            other = jax.random.randint(any_key, arm.shape, 0, score.shape[-1])
-            arm = jnp.where(jax.random.uniform(coin_key, arm.shape) < self.random, other, arm)
+        arm = pick(self.score(memory, score_key), self.random, tie_key, any_key, coin_key)
         return jnp.broadcast_to(arm[:, None], obs.shape[:2]), (), memory
 
     def observe(self, params, memory: Counts, transition: Transition) -> Counts:

@@ -1,5 +1,7 @@
 """Tabular MDPs of RL^2 (Duan et al. 2016, arXiv:1611.02779, section 3.2), which took them from Osband et al. 2013. Pure JAX."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,11 +76,11 @@ class TabularMdp:
             reward[i] = rng.normal(1.0, 1.0, shape)
         return Mdp(transition, reward)
 
-    @property
+    @functools.cached_property
     def train_tasks(self) -> Mdp:
         return self._draw(0, self.n_train)
 
-    @property
+    @functools.cached_property
     def test_tasks(self) -> Mdp:
         return self._draw(self.n_train, self.n_test)
 
@@ -121,9 +123,16 @@ class TabularMdp:
 def action_values(transition: Array, reward: Array, horizon: int) -> Array:
     """Q of the optimal policy by backward induction: transition [..., S, A, S], reward [..., S, A] -> [T, ..., S, A]."""
 
+    return backward_induction(
+        lambda value: reward + jnp.einsum("...sap,...p->...sa", transition, value), reward.shape[:-1], horizon
+    )
+
+
+def backward_induction(q_of: Callable[[Array], Array], shape: tuple[int, ...], horizon: int) -> Array:
+    """Action values [T, ..., S, A] of acting greedily with respect to q_of(values of the states a step later, of `shape`)."""
+
     def back(value, _):
-        q = reward + jnp.einsum("...sap,...p->...sa", transition, value)
+        q = q_of(value)
         return q.max(axis=-1), q
 
-    _, values = jax.lax.scan(back, jnp.zeros(reward.shape[:-1]), None, length=horizon, reverse=True)
-    return values
+    return jax.lax.scan(back, jnp.zeros(shape), None, length=horizon, reverse=True)[1]

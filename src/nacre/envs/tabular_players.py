@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nacre.envs.tabular import action_values
+from nacre.envs.players import pick
+from nacre.envs.tabular import action_values, backward_induction
 from nacre.types import EnvSpec, Key, Trajectory, Transition
 
 
@@ -56,12 +57,7 @@ class Player:
         tie_key, any_key, coin_key = jax.random.split(key, 3)
         now = memory.plan[jnp.arange(obs.shape[0]), memory.t]  # [N, S, A]
         score = jnp.take_along_axis(now, obs.argmax(axis=-1)[..., None], axis=1)  # [N, E, A]
-        best = score >= score.max(axis=-1, keepdims=True)
-        action = jnp.where(best, jax.random.uniform(tie_key, score.shape), -1.0).argmax(axis=-1)
-        if self.random:
-            other = jax.random.randint(any_key, action.shape, 0, score.shape[-1])
-            action = jnp.where(jax.random.uniform(coin_key, action.shape) < self.random, other, action)
-        return action, (), memory
+        return pick(score, self.random, tie_key, any_key, coin_key), (), memory
 
     def observe(self, params, memory: Seen, transition: Transition) -> Seen:
         keep = transition.valid[..., None]
@@ -106,11 +102,10 @@ def opsrl(draws: int) -> Plan:
     def plan(seen: Seen, key: Key, horizon: int) -> Array:
         transition, reward = jax.vmap(lambda k: draw(seen, k))(jax.random.split(key, draws))
 
-        def back(value, _):
-            q = (reward + jnp.einsum("dnsap,np->dnsa", transition, value)).max(axis=0)
-            return q.max(axis=-1), q
+        def best_of_draws(value):
+            return (reward + jnp.einsum("dnsap,np->dnsa", transition, value)).max(axis=0)
 
-        return jax.lax.scan(back, jnp.zeros(reward.shape[1:3]), None, length=horizon, reverse=True)[1]
+        return backward_induction(best_of_draws, reward.shape[1:3], horizon)
 
     return plan
 
@@ -140,11 +135,9 @@ def ucrl2(width: float) -> Plan:
         mean = jnp.where(visits[..., None] == 0, 1.0 / s, seen.counts / n[..., None])
         radius = jnp.minimum(2.0, width * jnp.sqrt(14 * s * log / n))
 
-        def back(value, _):
-            q = reward + optimistic_mean(mean, radius, value)
-            return q.max(axis=-1), q
-
-        return jax.lax.scan(back, jnp.zeros(reward.shape[:2]), None, length=horizon, reverse=True)[1]
+        return backward_induction(
+            lambda value: reward + optimistic_mean(mean, radius, value), reward.shape[:2], horizon
+        )
 
     return plan
 

@@ -137,11 +137,8 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
         return dict(known[family])
     if name == "fast" and family.startswith("ml1/"):
         return dict(META_WORLD)
-    if name == "fast" and family in (
-        "ml10",
-        "ml25",
-        "ml45",
-    ):  # an evaluation takes 375 k env steps at least: first and last
+    if name == "fast" and family in ("ml10", "ml25", "ml45"):
+        # an evaluation takes 375 k env steps at least, so there are only a first and a last one
         return dict(META_WORLD, eval_every=META_WORLD["env_steps"], eval_repetitions=1)
     if family in VARIANTS:
         return dict(known[varied(family)], exploration_episodes=spec.exploration_episodes)

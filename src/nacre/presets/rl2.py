@@ -1,5 +1,5 @@
 """RL^2's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and
-rl2_config.json) for MuJoCo; for bandits and MDPs Duan et al. 2016 with PPO instead of TRPO. `fast`: ours."""
+rl2_config.json), which is for MuJoCo. `fast`: ours; only SHORT_BANDIT has been run to its end so far."""
 
 from nacre.types import EnvSpec
 

@@ -18,7 +18,6 @@ class Sequences(NamedTuple):
     reward: Array
     train_reward: Array
     valid: Array  # bool
-    terminal: Array  # bool
     over: Array  # bool: the last step of its episode, by whatever reason
     episode: Array  # number of the episode within the trial
     action_before: (
@@ -64,7 +63,7 @@ def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
     action, reward = along(data.action), along(data.reward)
     over_before = before(over.astype(jnp.float32))
     return Sequences(
-        along(data.obs), action, reward, along(data.train_reward), valid, along(data.terminal), over,
+        along(data.obs), action, reward, along(data.train_reward), valid, over,
         jnp.broadcast_to(steps // t, valid.shape), before(encoded(spec, action)), before(reward), over_before,
         (1.0 - over_before) * (steps > 0), jax.tree.map(along, data.extras),
     )  # fmt: skip
