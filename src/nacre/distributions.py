@@ -1,4 +1,4 @@
-"""Distributions as plain functions: tanh-Normal, Gaussians and their product."""
+"""Distributions: of actions, tanh-Normal, Gaussians and their product."""
 
 from typing import NamedTuple
 
@@ -15,6 +15,34 @@ def normal_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     """Log density of a diagonal Normal, summed over the last axis: [..., d] -> [...]."""
     z = (x - mean) * jnp.exp(-log_std)
     return (-0.5 * (z**2 + LOG_2PI) - log_std).sum(axis=-1)
+
+
+class Actions(NamedTuple):
+    """What a policy gradient's policy says about actions: Categorical(logits), or a Normal of each dimension."""
+
+    raw: Array  # [..., A] logits, or means
+    log_std: Array | None  # [A]; None: actions are discrete
+
+    def draw(self, key: Array, explore: bool) -> Array:
+        """An action: [..., A], or an index [...]. explore False: the most probable one."""
+        if self.log_std is None:
+            return jax.random.categorical(key, self.raw) if explore else self.raw.argmax(axis=-1)
+        noise = jax.random.normal(key, self.raw.shape) if explore else 0.0
+        return self.raw + jnp.exp(self.log_std) * noise
+
+    def log_prob(self, action: Array) -> Array:
+        """[...] nats, summed over the dimensions of an action."""
+        if self.log_std is None:
+            return jnp.take_along_axis(jax.nn.log_softmax(self.raw), action[..., None], axis=-1)[..., 0]
+        return normal_log_prob(action, self.raw, self.log_std)
+
+    @property
+    def entropy(self) -> Array:
+        """[...] nats."""
+        if self.log_std is None:
+            log_p = jax.nn.log_softmax(self.raw)
+            return -(jnp.exp(log_p) * log_p).sum(axis=-1)
+        return jnp.broadcast_to((self.log_std + 0.5 * (1.0 + LOG_2PI)).sum(), self.raw.shape[:-1])
 
 
 def tanh_normal(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
@@ -72,6 +100,12 @@ def from_natural_matrix(precision: Array, weighted_mean: Array) -> Gaussian:
     root = jnp.swapaxes(inverse, -1, -2)
     mean = jnp.einsum("...ji,...jk,...k->...i", inverse, inverse, weighted_mean)
     return Gaussian(mean, (root**2).sum(axis=-1), root)
+
+
+def kl_of_normals(mean: Array, log_var: Array, prior_mean: Array, prior_log_var: Array) -> Array:
+    """KL(N(mean, e^log_var) || N(prior_mean, e^prior_log_var)) of diagonal Gaussians in nats, summed over the last axis."""
+    ratio = jnp.exp(log_var - prior_log_var) + (mean - prior_mean) ** 2 * jnp.exp(-prior_log_var)
+    return 0.5 * (ratio - 1.0 - log_var + prior_log_var).sum(axis=-1)
 
 
 def kl_to_standard_normal(mean: Array, variance: Array) -> Array:

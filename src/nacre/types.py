@@ -120,7 +120,9 @@ class Environment(Protocol):
     their state may be reused in place by `step`, so a state that was stepped is dead.
 
     Optional: `restart(key, state, over)` -> (state, obs [B, obs_size]), a new episode in the rows where `over` [B] is True,
-    with which collection for learning goes on where episodes end early.
+    with which collection for learning goes on where episodes end early. `regret(tasks, episodes)` -> [..., N, E, T], of each
+    action in a Trajectory [..., N, E, T]: the return that the best policy for the task expects from there, minus what it
+    expects after this action, as a mean over the rewards' and the next states' noise.
     """
 
     spec: EnvSpec

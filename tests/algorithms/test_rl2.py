@@ -11,10 +11,13 @@ import pytest
 from nacre import nn, rollout
 from nacre.algorithms.rl2 import RL2, Config
 from nacre.envs.bandit import Bandit
+from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import PointRobot
+from nacre.envs.tabular import TabularMdp
+from nacre.evaluate import Oracle
 from nacre.types import Discrete, EnvSpec, Step
 from nacre.updates import ppo
-from nacre.updates.trials import sequences
+from nacre.updates.trials import learnt_from, sequences
 
 KEY = jax.random.key(0)
 TINY = dict(width=8, tasks_per_iteration=6, updates_per_epoch=2, epochs=2)
@@ -121,11 +124,11 @@ def test_learning_sees_what_acting_saw(family, options):
     rl2 = make(env, **options)
     nets, data = trials(rl2, env)
     batch = sequences(data, env.spec)
-    raw, value = rl2.sweep(nets, batch)
+    actions, value = rl2.sweep(nets, batch)
     valid = np.asarray(batch.valid)
     assert valid.all() != env.spec.can_terminate
     np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
-    log_prob = np.asarray(rl2.log_prob(nets, raw, batch.action))
+    log_prob = np.asarray(actions.log_prob(batch.action))
     np.testing.assert_allclose(log_prob[valid], np.asarray(batch.extras["log_prob"])[valid], atol=1e-4)
 
 
@@ -176,7 +179,7 @@ def test_trials_of_a_batch_do_not_leak_into_each_other():
     rl2 = make(env)
     nets, data = trials(rl2, env)
     seen = sequences(data, env.spec)
-    gradient = jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0][2].sum())(seen.obs)
+    gradient = jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0].raw[2].sum())(seen.obs)
     assert np.abs(gradient[2]).sum() > 0 and np.abs(np.delete(gradient, 2, axis=0)).sum() == 0
 
 
@@ -325,3 +328,29 @@ def test_bad_values_are_refused_by_name(bad):
 def test_a_trial_that_is_all_free_is_refused():
     with pytest.raises(ValueError, match="nothing would be learnt"):
         make(FAMILIES["discrete"], free_episodes=3)
+
+
+@pytest.mark.parametrize("env", [Bandit(pulls=4), TabularMdp(episodes=2), GridNavi()], ids=lambda env: env.spec.name)
+def test_regret_is_what_the_oracle_has_more(env):
+    tasks = env.sample_tasks(KEY, 4000)
+    anything = rollout.Scripted(lambda m, obs, k: rollout.uniform_action(env.spec, k, obs.shape[:2]), env.spec)
+    oracle, n = Oracle(env), env.spec.trial_episodes
+    data, _ = rollout.trial(env, anything, (), tasks, KEY, episodes=n)
+    best, _ = rollout.trial(env, oracle, (), tasks, KEY, episodes=n, memory=oracle.start(tasks))
+    regret = np.asarray(env.regret(tasks, data))
+    assert regret.shape == data.reward.shape and regret.min() > -1e-5 and regret.max() > 0.5
+    np.testing.assert_allclose(env.regret(tasks, best), 0.0, atol=1e-5)
+    mean = lambda x: float(x.sum(axis=(0, 2, 3)).mean())  # noqa: E731
+    np.testing.assert_allclose(mean(data.reward) + mean(regret), mean(best.reward), rtol=0.01)
+
+
+def test_learning_from_regrets_changes_what_is_learnt_and_not_what_is_seen():
+    env = Bandit(pulls=3)
+    tasks = env.sample_tasks(KEY, 6)
+    _, data = trials(make(env), env)
+    learnt = learnt_from(env, "regret", tasks, data)
+    np.testing.assert_allclose(learnt.train_reward, -env.regret(tasks, data))
+    np.testing.assert_array_equal(learnt.reward, data.reward)
+    assert learnt_from(env, "reward", tasks, data) is data
+    with pytest.raises(ValueError, match=r"learn_from=regret: point-robot .* use learn_from=reward"):
+        make(FAMILIES["continuous"], learn_from="regret").init(KEY, FAMILIES["continuous"], 0)

@@ -14,7 +14,7 @@ fed at the beginning of an episode (docs/algorithms/rl2.md).
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from nacre import distributions, nn, rollout
+from nacre import nn, rollout
+from nacre.distributions import Actions
 from nacre.types import (
     Environment,
     EnvSpec,
@@ -32,11 +33,10 @@ from nacre.types import (
     require_fraction,
     require_not_negative,
     require_positive,
-    take_tasks,
-    task_count,
 )  # fmt: skip
-from nacre.updates import ppo
-from nacre.updates.trials import Sequences, advantages, encoded, sequences
+from nacre.updates import ppo, recurrent
+from nacre.updates.recurrent import Memory
+from nacre.updates.trials import Sequences, advantages, draw_tasks, learnt_from, require_regret, sequences
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Config:
     free_episodes: int = 0  # of a trial's first ones rewards do not count (E-RL^2)
     episodes: int = 0  # of a trial in training; 0: the family's
     tasks: Literal["fresh", "fixed"] = "fresh"  # fresh: drawn from the family's distribution; fixed: its training tasks
+    learn_from: Literal["reward", "regret"] = "reward"  # regret: of each action, which families know in training
     tasks_per_iteration: int = 100
     updates_per_epoch: int = 1  # minibatches
     epochs: int = 5
@@ -104,17 +105,6 @@ class State(eqx.Module):
     updates: Array  # gradient steps
 
 
-class Memory(NamedTuple):
-    """What an agent carries through a trial, leading axes [N, E]."""
-
-    state: Array  # [N, E, state_size] of the core, after the last env step that counted
-    proposed: Array  # the same after the one being made, until it counts
-    action: Array  # [N, E, A] before; one-hot where actions are discrete
-    reward: Array  # [N, E] before
-    over: Array  # [N, E] 1 if that was the last step of an episode
-    begun: Array  # [N, E] 0 at the first step of an episode
-
-
 @dataclass(frozen=True)
 class RL2:
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
@@ -125,7 +115,6 @@ class RL2:
         **ppo.METRICS,
         "collect/return": Metric("reward", "mean return of the trials' episodes"),
         "collect/return_last": Metric("reward", "mean return of the trials' last episodes"),
-        "gradient/norm": Metric("", "norm of the gradient before it is scaled down"),
     }
 
     def __post_init__(self):
@@ -153,16 +142,11 @@ class RL2:
     @property
     def adam(self) -> optax.GradientTransformation:
         c = self.config
-        rate = c.learning_rate
-        if c.decay_env_steps:
-            per_step = (
-                self.trial_episodes * self.spec.horizon * c.tasks_per_iteration / (c.epochs * c.updates_per_epoch)
-            )
-            rate = optax.linear_schedule(rate, rate / 20, max(1, round(c.decay_env_steps / per_step)))
-        clip = optax.clip_by_global_norm(c.max_gradient) if c.max_gradient else optax.identity()
-        return optax.chain(clip, optax.adam(rate))
+        steps = c.epochs * c.updates_per_epoch * c.decay_env_steps // self.iteration_env_steps
+        return ppo.adam(c.learning_rate, c.max_gradient, max(steps, 1) if c.decay_env_steps else 0)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
+        require_regret(env, self.config.learn_from)
         nets = self.networks(key)
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(nets, self.adam.init(nets), jnp.ones(()), *counters)
@@ -173,9 +157,7 @@ class RL2:
     # ----------------------------------------------------------------------------------------- memory, acting
 
     def begin(self, params: Networks, key: Array, rows: tuple[int, int]) -> Memory:  # L2
-        zeros = jnp.zeros(rows)
-        state = jnp.zeros((*rows, params.core.state_size))
-        return Memory(state, state, jnp.zeros((*rows, self.spec.action.size)), zeros, zeros, zeros)
+        return recurrent.begin(self.spec, rows, params.core.state_size)
 
     def act(self, params: Networks, memory: Memory, obs: Array, key: Array, explore: bool):  # L3, L6
         x = self.inputs(obs, memory.action, memory.reward, memory.over, memory.begun)
@@ -184,25 +166,13 @@ class RL2:
             before = jnp.where(memory.begun[..., None] > 0, before, 0.0)
         state = params.core.once(x, before)
         h = params.core.output(state)
-        raw = params.policy(h)
-        if self.spec.discrete:
-            action = jax.random.categorical(key, raw) if explore else raw.argmax(axis=-1)
-        else:
-            noise = jax.random.normal(key, raw.shape) if explore else 0.0
-            action = raw + jnp.exp(params.log_std) * noise
-        extras = {"log_prob": self.log_prob(params, raw, action), "value": params.value(h)[..., 0]}
+        actions = Actions(params.policy(h), params.log_std)
+        action = actions.draw(key, explore)
+        extras = {"log_prob": actions.log_prob(action), "value": params.value(h)[..., 0]}
         return action, extras, memory._replace(proposed=state)
 
     def observe(self, params: Networks, memory: Memory, transition: Transition) -> Memory:
-        """Take over what the step that was made says; rows that were over keep their memory."""
-        action = encoded(self.spec, transition.action)
-        over = (transition.terminal | transition.truncated).astype(jnp.float32)
-        new = Memory(memory.proposed, memory.proposed, action, transition.reward, over, 1.0 - over)
-
-        def pick(new, old):
-            return jnp.where(transition.valid.reshape(transition.valid.shape + (1,) * (new.ndim - 2)), new, old)
-
-        return jax.tree.map(pick, new, memory._replace(proposed=memory.state))
+        return recurrent.observe(self.spec, memory, transition)
 
     def adapt(self, params: Networks, memory: Memory, episodes: Trajectory, key: Array) -> Memory:
         return memory
@@ -220,27 +190,15 @@ class RL2:
             before = before * begun[..., None]
         return jnp.concatenate([obs, before], axis=-1)
 
-    def log_prob(self, params: Networks, raw: Array, action: Array) -> Array:
-        """Of actions under the policy's output `raw` [..., A]."""
-        if self.spec.discrete:
-            return jnp.take_along_axis(jax.nn.log_softmax(raw), action[..., None], axis=-1)[..., 0]
-        return distributions.normal_log_prob(action, raw, params.log_std)
-
-    def entropy(self, params: Networks, raw: Array) -> Array:
-        if self.spec.discrete:
-            log_p = jax.nn.log_softmax(raw)
-            return -(jnp.exp(log_p) * log_p).sum(axis=-1)
-        each = params.log_std + 0.5 * (1.0 + distributions.LOG_2PI)
-        return jnp.broadcast_to(each.sum(), raw.shape[:-1])
-
-    def sweep(self, nets: Networks, trials: Sequences) -> tuple[Array, Array]:
-        """The core over whole trials -> the policy's output [N, L, A] and values [N, L]."""
+    def sweep(self, nets: Networks, trials: Sequences) -> tuple[Actions, Array]:
+        """The core over whole trials -> distributions of actions [N, L] and values [N, L]."""
         x = self.inputs(trials.obs, trials.action_before, trials.reward_before, trials.over_before, trials.begun)
         start = jnp.zeros((x.shape[0], nets.core.state_size))
         fresh = trials.begun == 0 if self.config.memory_reset == "episode" else None
         h, _ = nets.core(x, start, trials.valid, fresh, self.config.truncate)
         flat = h.reshape(-1, h.shape[-1])
-        return nets.policy(flat).reshape(*h.shape[:2], -1), nets.value(flat).reshape(h.shape[:2])
+        raw = nets.policy(flat).reshape(*h.shape[:2], -1)
+        return Actions(raw, nets.log_std), nets.value(flat).reshape(h.shape[:2])
 
     # ------------------------------------------------------------------------------------------------- update
 
@@ -255,8 +213,8 @@ class RL2:
     def objective(self, nets: Networks, batch: tuple[Sequences, Array, Array]) -> tuple[Array, dict[str, Array]]:
         """PPO's loss on a minibatch of trials, with their advantages and returns."""
         c, (trials, advantage, returns) = self.config, batch
-        raw, value = self.sweep(nets, trials)
-        new = self.log_prob(nets, raw, trials.action), self.entropy(nets, raw), value
+        actions, value = self.sweep(nets, trials)
+        new = actions.log_prob(trials.action), actions.entropy, value
         old = trials.extras["log_prob"], trials.extras["value"]
         loss = ppo.Objective(c.clip, 0.0, c.value_weight, c.entropy_weight).loss
         return loss(*new, *old, advantage, returns, trials.weight)
@@ -266,31 +224,30 @@ class RL2:
         c, trials = self.config, sequences(data, self.spec)
         found, returns = self.targets(trials, state.scale)
         batch = trials, ppo.standardised(found, trials.weight), returns
-        n, parts = c.tasks_per_iteration, c.updates_per_epoch
-        gradient = eqx.filter_value_and_grad(self.objective, has_aux=True)
-
-        def step(carry, rows):
-            nets, optimiser = carry
-            (_, metrics), grads = gradient(nets, jax.tree.map(lambda x: x[rows], batch))
-            change, optimiser = self.adam.update(grads, optimiser, nets)
-            return (optax.apply_updates(nets, change), optimiser), {**metrics, "gradient/norm": optax.tree.norm(grads)}
-
-        shuffled = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(key, c.epochs))
-        rows = shuffled.reshape(c.epochs * parts, n // parts)
-        (nets, optimiser), metrics = jax.lax.scan(step, (state.nets, state.optimiser), rows)
-        square, mean = (ppo.mean_of(x, trials.weight) for x in (returns**2, returns))
-        explained = 1.0 - ppo.mean_of(found**2, trials.weight) / jnp.maximum(square - mean**2, 1e-8)
-        # values are in units of the returns' root mean square, which follows slowly
-        follow = jnp.where(state.updates == 0, 1.0, 0.05)
-        scale = jnp.maximum(state.scale * (1.0 + follow * (square - 1.0)), 1e-4)
+        nets, optimiser, metrics = ppo.train(
+            self.objective,
+            self.adam,
+            state.nets,
+            state.optimiser,
+            batch,
+            key,
+            epochs=c.epochs,
+            parts=c.updates_per_epoch,
+        )
+        scale = ppo.followed(state.scale, returns, trials.weight, state.updates == 0)
         env_steps = state.env_steps + trials.valid.sum().astype(jnp.int32)
-        metrics = jax.tree.map(lambda x: x.mean(), metrics) | {"value/explained": explained}
-        return State(nets, optimiser, scale, env_steps, state.updates + c.epochs * parts), metrics
+        metrics["value/explained"] = ppo.explained(found, returns, trials.weight)
+        return State(nets, optimiser, scale, env_steps, state.updates + c.epochs * c.updates_per_epoch), metrics
 
     # --------------------------------------------------------------------------------------------- the schedule
 
-    def minimum_env_steps(self, env: Environment) -> int:
+    @property
+    def iteration_env_steps(self) -> int:
+        """At most, where no episode ends early."""
         return self.config.tasks_per_iteration * self.trial_episodes * self.spec.horizon
+
+    def minimum_env_steps(self, env: Environment) -> int:
+        return self.iteration_env_steps
 
     def phase(self, state: State, env: Environment) -> str:
         return "iteration"
@@ -298,15 +255,11 @@ class RL2:
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, trial_key, learn_key = jax.random.split(key, 3)
-        if c.tasks == "fresh":
-            tasks = env.sample_tasks(task_key, c.tasks_per_iteration)
-        else:
-            chosen = jax.random.randint(task_key, (c.tasks_per_iteration,), 0, task_count(env.train_tasks))
-            tasks = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), chosen)
+        tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)
         data, _ = rollout.trial(env, self, state.nets, tasks, trial_key, episodes=self.trial_episodes, explore=True)
         returns = data.episode_return  # [K, N, 1]
         metrics = {"collect/return": returns.mean(), "collect/return_last": returns[-1].mean()}
-        state, more = _learn(self, state, data, learn_key)
+        state, more = _learn(self, state, learnt_from(env, c.learn_from, tasks, data), learn_key)
         return state, {**metrics, **more}
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nacre.types import Discrete, EnvSpec, Step
+from nacre.types import Discrete, EnvSpec, Step, Trajectory
 
 TASK_SEED = 1337
 
@@ -80,6 +80,11 @@ class Bandit:
     def oracle(self, tasks: Array, obs: Array, t: Array) -> Array:
         """The best arm."""
         return tasks.argmax(axis=-1)
+
+    def regret(self, tasks: Array, episodes: Trajectory) -> Array:
+        """By how much the best arm pays more, [..., N, E, T]."""
+        tasks, pulled = tasks[:, None, None], jax.nn.one_hot(episodes.action, self.arms)
+        return tasks.max(axis=-1) - (tasks * pulled).sum(axis=-1)
 
     def players(self) -> dict[str, Any]:
         """Algorithms that are known to solve bandits, name -> player without parameters (nacre.envs.bandit_players)."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nacre.types import Discrete, EnvSpec, Step
+from nacre.types import Discrete, EnvSpec, Step, Trajectory
 
 MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))  # no-op, up, right, down, left
 
@@ -69,6 +69,17 @@ class GridNavi:
         reward = jnp.where((position == goal).all(axis=-1), 1.0, -0.1)
         done = jnp.zeros(reward.shape, bool)
         return (position, goal), Step(position, reward, reward, done, {"x": position[:, 0], "y": position[:, 1]})
+
+    def value(self, distance: Array, left: Array) -> Array:
+        """What a policy that knows the goal gets in `left` env steps from so many cells away."""
+        walked = jnp.minimum(jnp.maximum(distance - 1, 0), left)
+        return -0.1 * walked + jnp.where(distance == 0, left, jnp.maximum(left - distance + 1, 0))
+
+    def regret(self, tasks: Array, episodes: Trajectory) -> Array:
+        """See nacre.types.Environment; [..., N, E, T]."""
+        left = self.horizon - jnp.arange(episodes.reward.shape[-1])
+        before, after = (jnp.abs(obs - tasks[:, None, None]).sum(axis=-1) for obs in (episodes.obs, episodes.next_obs))
+        return self.value(before, left) - episodes.reward - self.value(after, left - 1)
 
     def oracle(self, tasks: Array, obs: Array, t: Array) -> Array:
         dx, dy = tasks[..., 0] - obs[..., 0], tasks[..., 1] - obs[..., 1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nacre.types import Discrete, EnvSpec, Step
+from nacre.types import Discrete, EnvSpec, Step, Trajectory
 
 TASK_SEED = 1337
 
@@ -112,6 +112,13 @@ class TabularMdp:
         values = action_values(tasks.transition, tasks.reward, self.horizon)  # [T, B, S, A]
         row = jnp.arange(obs.shape[0])
         return values[jnp.broadcast_to(t, row.shape), row, obs.argmax(axis=-1)].argmax(axis=-1)
+
+    def regret(self, tasks: Mdp, episodes: Trajectory) -> Array:
+        """See nacre.types.Environment; [..., N, E, T]."""
+        q = action_values(tasks.transition, tasks.reward, self.horizon)  # [T, N, S, A]
+        loss = q.max(axis=-1, keepdims=True) - q
+        chosen = jax.nn.one_hot(episodes.action, self.actions)
+        return jnp.einsum("tnsa,...nets,...neta->...net", loss, episodes.obs, chosen)
 
     def players(self) -> dict[str, Any]:
         """Algorithms that are known to solve MDPs, name -> player without parameters (nacre.envs.tabular_players)."""

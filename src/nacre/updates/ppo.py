@@ -4,10 +4,14 @@ Batches are sequences [N, L]: a trial's env steps one after another. What they w
 value, is data; the policy gives the new ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from nacre.types import Metric
@@ -21,6 +25,7 @@ METRICS = {
     "policy/kl": Metric("nats", "estimate of KL(old || new), mean of (ratio - 1) - log ratio"),
     "policy/clipped": Metric("", "share of steps whose ratio is beyond the clip"),
     "value/explained": Metric("", "share of the returns' variance that the value explained when they were collected"),
+    "gradient/norm": Metric("", "norm of the gradient before it is scaled down"),
 }
 
 
@@ -80,3 +85,47 @@ class Objective:
             "policy/clipped": mean_of((jnp.abs(ratio - 1.0) > self.clip).astype(ratio.dtype), weight),
         }  # fmt: skip
         return policy + self.value_weight * value_loss - self.entropy_weight * spread, metrics
+
+
+def adam(learning_rate: float, max_gradient: float = 0.0, steps: int = 0) -> optax.GradientTransformation:
+    """Adam. max_gradient: gradients of a larger norm are scaled down to it; 0: never. steps: the rate falls linearly to a
+    twentieth over so many gradient steps; 0: constant."""
+    rate = optax.linear_schedule(learning_rate, learning_rate / 20, steps) if steps else learning_rate
+    clip = optax.clip_by_global_norm(max_gradient) if max_gradient else optax.identity()
+    return optax.chain(clip, optax.adam(rate))
+
+
+def train(
+    objective: Callable[[Any, Any], tuple[Array, dict[str, Array]]], optimiser: optax.GradientTransformation,
+    params: Any, optimiser_state: Any, batch: Any, key: Array, *, epochs: int, parts: int,
+) -> tuple[Any, Any, dict[str, Array]]:  # fmt: skip
+    """Some epochs of gradient steps on minibatches of whole rows -> params, the optimiser's state, mean metrics.
+
+    objective(params, minibatch) -> loss, metrics. batch: leaves lead with N rows, of which a minibatch has N / parts.
+    """
+    n = jax.tree.leaves(batch)[0].shape[0]
+    gradient = eqx.filter_value_and_grad(objective, has_aux=True)
+
+    def step(carry, rows):
+        params, state = carry
+        (_, metrics), grads = gradient(params, jax.tree.map(lambda x: x[rows], batch))
+        change, state = optimiser.update(grads, state, params)
+        return (optax.apply_updates(params, change), state), {**metrics, "gradient/norm": optax.tree.norm(grads)}
+
+    shuffled = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(key, epochs))
+    rows = shuffled.reshape(epochs * parts, n // parts)
+    (params, optimiser_state), metrics = jax.lax.scan(step, (params, optimiser_state), rows)
+    return params, optimiser_state, jax.tree.map(lambda x: x.mean(), metrics)
+
+
+def explained(advantage: Array, returns: Array, weight: Array) -> Array:
+    """Share of the returns' variance that values explained, where advantage = return - value."""
+    variance = mean_of(returns**2, weight) - mean_of(returns, weight) ** 2
+    return 1.0 - mean_of(advantage**2, weight) / jnp.maximum(variance, 1e-8)
+
+
+def followed(scale: Array, returns: Array, weight: Array, first: Array) -> Array:
+    """The mean square of discounted returns, by whose root values are scaled, after returns that are in its units. It follows
+    slowly, but takes the first ones as they are."""
+    follow = jnp.where(first, 1.0, 0.05)
+    return jnp.maximum(scale * (1.0 + follow * (mean_of(returns**2, weight) - 1.0)), 1e-4)

@@ -1,12 +1,12 @@
 """Trials as sequences, for agents that learn within them: what came before each env step, and advantages along the trial."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nacre.types import EnvSpec, Trajectory
+from nacre.types import Environment, EnvSpec, Trajectory, take_tasks, task_count
 from nacre.updates import ppo
 
 
@@ -85,3 +85,25 @@ def advantages(
     nothing = jnp.zeros(valid.shape[0])
     found = ppo.advantages(reward * valid, value * valid, nothing, alive * more, discount, decay)
     return jnp.take_along_axis(found, jnp.argsort(order, axis=1), axis=1)
+
+
+def draw_tasks(env: Environment, which: str, key: Array, n: int) -> Any:
+    """n tasks for an iteration. which: "fresh", from the family's distribution, or "fixed", of its training tasks."""
+    if which == "fresh":
+        return env.sample_tasks(key, n)
+    chosen = jax.random.randint(key, (n,), 0, task_count(env.train_tasks))
+    return take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), chosen)
+
+
+def require_regret(env: Environment, learn_from: str) -> None:
+    """Raises ValueError where regrets are asked for that the family does not know."""
+    if learn_from == "regret" and not hasattr(env, "regret"):
+        raise ValueError(
+            f"learn_from=regret: {env.spec.name} does not know what the best action is worth (it has no `regret`); "
+            "use learn_from=reward"
+        )
+
+
+def learnt_from(env: Environment, what: str, tasks: Any, data: Trajectory) -> Trajectory:
+    """Trials [K, N, 1, T] whose train_reward is what is learnt from: the family's, or minus the regret of each action."""
+    return data if what == "reward" else data._replace(train_reward=-env.regret(tasks, data) * data.valid)
