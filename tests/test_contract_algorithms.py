@@ -14,8 +14,10 @@ TINY = {
     "pearl": dict(latent_size=2, hidden=(8,), encoder_hidden=(8,), meta_batch=2, batch_size=4, context_batch=6,
                   initial_steps=20, prior_steps=20, extra_steps=20, updates_per_iteration=2, updates_per_slice=2),
     "rl2": dict(width=8, tasks_per_iteration=4, updates_per_epoch=2, epochs=1),
+    "varibad": dict(latent_size=2, width=8, embeddings=(3, 3, 3), hidden=(8,), policy_embeddings=(4, 4), reward_hidden=(8,),
+                    belief_trials=2, belief_capacity=10, tasks_per_iteration=4, updates_per_epoch=2, epochs=1),
 }  # fmt: skip
-PHASES = {"pearl": ("initial", "train", "collect"), "rl2": ("iteration",)}
+PHASES = {"pearl": ("initial", "train", "collect"), "rl2": ("iteration",), "varibad": ("initial", "iteration")}
 FAMILIES = {"continuous": PointRobot(n_train=4, n_test=3), "discrete": GridNavi()}
 KEY = jax.random.key(0)
 

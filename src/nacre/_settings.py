@@ -83,7 +83,7 @@ def make_plan(
         if algorithm.spec != env.spec:
             raise UserError(f"the algorithm was made for {algorithm.spec}, the family has {env.spec}; pass env.spec")
     loop = resolve_loop(registry.make_config(LoopConfig, loop), env.spec, seeds)
-    check_minimum(algorithm, name, env, loop)
+    check_fits(algorithm, name, env, loop)
     config = {
         "schema": runs.SCHEMA,
         "algorithm": name,
@@ -206,8 +206,13 @@ def resolve_loop(loop: LoopConfig, spec: Any, seeds: tuple[int, ...]) -> LoopCon
     )
 
 
-def check_minimum(algorithm: Any, name: str, env: Any, loop: LoopConfig) -> None:
-    """Raise UserError where training would end before it began."""
+def check_fits(algorithm: Any, name: str, env: Any, loop: LoopConfig) -> None:
+    """Raise UserError where the family lacks what the algorithm needs, or training would end before it began."""
+    if hasattr(algorithm, "check_family"):
+        try:
+            algorithm.check_family(env)
+        except ValueError as error:
+            raise UserError(str(error)) from error
     least = algorithm.minimum_env_steps(env) if hasattr(algorithm, "minimum_env_steps") else 1
     if loop.env_steps < least:
         raise UserError(

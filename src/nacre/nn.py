@@ -1,6 +1,8 @@
 """Networks as Equinox modules: the module is its parameters, and all of them act on the last axis of batched arrays."""
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -12,7 +14,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # hard clamp of the official code: no gra
 
 
 class MLP(eqx.Module):
-    """ReLU layers with a linear output. Weights are [in, out].
+    """ReLU (or tanh) layers with a linear output. Weights are [in, out].
 
     A latent that is shared by all rows of a task enters the first layer through its own product, computed once per task:
     [x, z] @ W = x @ W_x + z @ W_z. So dense layers stay two-dimensional, which is what a CPU multiplies fastest.
@@ -21,6 +23,7 @@ class MLP(eqx.Module):
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
     norm: bool = eqx.field(static=True)
+    tanh: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -30,12 +33,13 @@ class MLP(eqx.Module):
         out_scale: float = 3e-3,
         hidden_bias: float = 0.1,
         norm: bool = False,
+        tanh: bool = False,
     ):
-        """sizes = (in, hidden..., out). norm: hidden units of a row are brought to mean 0 and variance 1 before the ReLU
-        (layer normalisation, Ba et al. 2016, without gains). Initialisation of the official PEARL code (rlkit): hidden
-        weights uniform within 1/sqrt(fan-out) (its known slip: the literature says fan-in), hidden biases 0.1, output
-        +-out_scale."""
-        weights, biases, self.norm = [], [], norm
+        """sizes = (in, hidden..., out). tanh: instead of the ReLU. norm: hidden units of a row are brought to mean 0 and
+        variance 1 before it (layer normalisation, Ba et al. 2016, without gains). Initialisation of the official PEARL code
+        (rlkit): hidden weights uniform within 1/sqrt(fan-out) (its known slip: the literature says fan-in), hidden biases 0.1,
+        output +-out_scale."""
+        weights, biases, self.norm, self.tanh = [], [], norm, tanh
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
             last = layer == len(sizes) - 2
@@ -54,9 +58,19 @@ class MLP(eqx.Module):
             h = x @ self.weights[0][:d]
             shared = per_task @ self.weights[0][d:]  # [N, hidden]
             h = (h.reshape(shared.shape[0], -1, h.shape[-1]) + shared[:, None]).reshape(h.shape)
-        h = h + self.biases[0]
+        return self._after_first(h)
+
+    def pairs(self, x: Array, z: Array) -> Array:
+        """x [B, k, d], z [B, t, in - d] -> [B, t, k, out]: every z with every x of its row."""
+        d = x.shape[-1]
+        first = (x @ self.weights[0][:d])[:, None] + (z @ self.weights[0][d:])[:, :, None]
+        return self._after_first(first)
+
+    def _after_first(self, h: Array) -> Array:
+        """h: what the first layer's weights make of the input."""
+        h, act = h + self.biases[0], jnp.tanh if self.tanh else jax.nn.relu
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
-            h = jax.nn.relu(jax.nn.standardize(h, axis=-1) if self.norm else h) @ weight + bias
+            h = act(jax.nn.standardize(h, axis=-1) if self.norm else h) @ weight + bias
         return h
 
 
@@ -154,22 +168,11 @@ class RecurrentCore(eqx.Module):
         """What the layers after it see of a state [..., state_size]."""
         return state[..., : self.width]
 
-    def step(self, shares: Array, state: Array) -> Array:
-        """One step: shares of the gates x @ into + bias [..., gates * width], state [..., state_size] -> state."""
-        h = self.output(state)
-        again = h @ self.again
-        if self.candidate_bias is None:
-            i, f, g, o = jnp.split(shares + again, 4, axis=-1)
-            cell = jax.nn.sigmoid(f) * state[..., self.width :] + jax.nn.sigmoid(i) * jnp.tanh(g)
-            return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(cell), cell], axis=-1)
-        w = self.width
-        reset, update = jnp.split(jax.nn.sigmoid(shares[..., : 2 * w] + again[..., : 2 * w]), 2, axis=-1)
-        candidate = jnp.tanh(shares[..., 2 * w :] + reset * (again[..., 2 * w :] + self.candidate_bias))
-        return candidate + update * (h - candidate)
-
     def once(self, x: Array, state: Array) -> Array:
-        """One step on inputs x [..., d]."""
-        return self.step(x @ self.into + self.bias, state)
+        """One step: inputs x [..., d], state [..., state_size] -> state."""
+        again = _products(self.output(state), self._gates(self.again), self._again_bias)
+        shares = _products(x, self._gates(self.into), self._gates(self.bias))
+        return jnp.concatenate(self._cell(shares, again, self._parts(state)), axis=-1)
 
     def __call__(
         self, x: Array, state: Array, valid: Array | None = None, fresh: Array | None = None, truncate: int = 0
@@ -179,22 +182,109 @@ class RecurrentCore(eqx.Module):
         Steps where `valid` [N, T] is False leave the state as it was. fresh [N, T]: the state is zero before this step. truncate:
         gradients do not reach back beyond multiples of so many steps (truncated back-propagation); 0: they do.
         """
-        shares = (x.reshape(-1, x.shape[-1]) @ self.into + self.bias).reshape(*x.shape[:2], -1)
-        keep = jnp.ones(x.shape[:2], bool) if valid is None else valid
-        forget = jnp.zeros(x.shape[:2], bool) if fresh is None else fresh
+        n, t = x.shape[:2]
+        flat = x.swapaxes(0, 1).reshape(t * n, -1)
+        shares = _products(flat, self._gates(self.into), self._gates(self.bias))
+        shares = tuple(share.reshape(t, n, -1) for share in shares)
+        keep = jnp.ones((t, n), bool) if valid is None else valid.swapaxes(0, 1)
+        forget = jnp.zeros((t, n), bool) if fresh is None else fresh.swapaxes(0, 1)
+        cut = jnp.arange(t) % truncate == 0 if truncate else jnp.zeros(t, bool)
+        weights = self._gates(self.again), self._again_bias
+        states = _sweep(self._cell, *weights, shares, self._parts(state), (keep, forget, cut))
+        return states[0].swapaxes(0, 1), jnp.concatenate([part[-1] for part in states], axis=-1)
 
-        def step(state, inputs):
-            share, keep_t, forget_t, t = inputs
-            if truncate:
-                state = jnp.where(t % truncate == 0, jax.lax.stop_gradient(state), state)
-            before = jnp.where(forget_t[:, None], 0.0, state)
-            state = jnp.where(keep_t[:, None], self.step(share, before), state)
-            return state, self.output(state)
+    def _gates(self, x: Array) -> "Parts":
+        """One array [..., width] per gate: elementwise work on slices of a wide array takes three times as long on a CPU."""
+        return tuple(jnp.split(x, x.shape[-1] // self.width, axis=-1))
 
-        along = lambda v: v.swapaxes(0, 1)  # noqa: E731
-        sequence = along(shares), along(keep), along(forget), jnp.arange(x.shape[1])
-        state, outputs = jax.lax.scan(step, state, sequence)
-        return outputs.swapaxes(0, 1), state
+    _parts = _gates  # of a state: output, and the LSTM's cell
+
+    @property
+    def _again_bias(self) -> "Parts":
+        """What is added to the state's shares of the gates."""
+        zero = jnp.zeros(self.width)
+        return (zero,) * 4 if self.candidate_bias is None else (zero, zero, self.candidate_bias)
+
+    @property
+    def _cell(self) -> Callable:
+        return _lstm if self.candidate_bias is None else _gru
+
+
+Parts = tuple[Array, ...]
+Marks = tuple[Array, Array, Array]  # keep [T, N], forget [T, N], cut [T]: gradients end before this step
+
+
+def _products(x: Array, weights: Parts, biases: Parts) -> Parts:
+    return tuple(x @ weight + bias for weight, bias in zip(weights, biases, strict=True))
+
+
+def _gru(shares: Parts, again: Parts, state: Parts) -> Parts:
+    """Shares of input and state of the three gates, and the state, [..., width] each -> state."""
+    reset, update = (jax.nn.sigmoid(shares[i] + again[i]) for i in (0, 1))
+    candidate = jnp.tanh(shares[2] + reset * again[2])
+    return (candidate + update * (state[0] - candidate),)
+
+
+def _lstm(shares: Parts, again: Parts, state: Parts) -> Parts:
+    """The same with four gates; the state is output and cell."""
+    i, f, g, o = (x + y for x, y in zip(shares, again, strict=True))
+    cell = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sweep(cell: Callable, weights: Parts, biases: Parts, shares: Parts, start: Parts, marks: Marks) -> Parts:
+    """States [T, N, width] after each step: cell(shares [T, N, width], outputs @ weights + biases, the state before).
+
+    The gradient is written out, since that of a scan adds up the weights' step by step: here it is one product over all steps at
+    the end.
+    """
+    return _states(cell, weights, biases, shares, start, marks)[0]
+
+
+def _states(cell, weights, biases, shares, start, marks):
+    """States after each step, before it, and the states' shares of the gates."""
+
+    def step(state, inputs):
+        share, keep, forget = inputs
+        before = tuple(jnp.where(forget[:, None], 0.0, x) for x in state)
+        again = _products(before[0], weights, biases)
+        after = cell(share, again, before)
+        after = tuple(jnp.where(keep[:, None], x, y) for x, y in zip(after, state, strict=True))
+        return after, (after, before, again)
+
+    return jax.lax.scan(step, start, (shares, *marks[:2]))[1]
+
+
+def _sweep_forward(cell, weights, biases, shares, start, marks):
+    after, before, again = _states(cell, weights, biases, shares, start, marks)
+    return after, (weights, shares, before, again, marks)
+
+
+def _sweep_back(cell, kept, wanted):
+    weights, shares, before, again, (keep, forget, cut) = kept
+    turned = tuple(weight.T for weight in weights)
+
+    def step(later, inputs):
+        wanted, share, again, before, keep, forget, cut = inputs
+        total = tuple(x + y for x, y in zip(wanted, later, strict=True))
+        here = tuple(jnp.where(keep[:, None], x, 0.0) for x in total)
+        d_share, d_again, d_before = jax.vjp(cell, share, again, before)[1](here)
+        through = sum(x @ weight for x, weight in zip(d_again, turned, strict=True))
+        d_before = d_before[0] + through, *d_before[1:]
+        d_before = (jnp.where(forget[:, None], 0.0, x) for x in d_before)
+        passed = (jnp.where(keep[:, None], x, y) for x, y in zip(d_before, total, strict=True))
+        return tuple(jnp.where(cut, 0.0, x) for x in passed), (d_share, d_again)
+
+    inputs = wanted, shares, again, before, keep, forget, cut
+    zeros = tuple(jnp.zeros_like(x[0]) for x in before)
+    d_start, (d_shares, d_again) = jax.lax.scan(step, zeros, inputs, reverse=True)
+    rows = tuple(x.reshape(-1, x.shape[-1]) for x in (before[0], *d_again))
+    d_weights = tuple(rows[0].T @ x for x in rows[1:])
+    return d_weights, tuple(x.sum(axis=0) for x in rows[1:]), d_shares, d_start, None
+
+
+_sweep.defvjp(_sweep_forward, _sweep_back)
 
 
 class ContextEncoder(eqx.Module):

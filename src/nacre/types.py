@@ -59,6 +59,7 @@ class EnvSpec:
     trial_episodes: int = 3  # K: episodes of a trial in the family's published protocol
     exploration_episodes: int = 2  # of these, how many before the reported adaptation
     obs_names: tuple[str, ...] = ()  # with units, for docs and pictures
+    states: tuple[tuple[float, ...], ...] = ()  # all observations there are, where they are few
     task_names: tuple[str, ...] = ()  # name of each task parameter, for pictures and JSON
     reward_note: str = ""  # one line shown by `nacre list`
 
@@ -150,7 +151,8 @@ class Algorithm(Protocol):
     A State has the counters `env_steps` and `updates`, int32 scalars. Metrics are finite scalars by name. Optional:
     `observes = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps;
     evaluations and the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run),
-    `minimum_env_steps(env)` (what the first collection takes), `beliefs(params, memory)` (named arrays for pictures),
+    `minimum_env_steps(env)` (what the first collection takes), `check_family(env)` (raises ValueError where it lacks what the
+    settings need), `beliefs(params, memory)` (named arrays for pictures),
     `metrics_help` (name -> Metric).
     """
 

@@ -1,6 +1,7 @@
 """RL^2 and PPO piece by piece: sweep against acting step by step, what resets what, how far credit reaches."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -69,16 +70,35 @@ def trials(rl2: RL2, env, n=6, key=KEY):
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_sweep_is_the_core_step_by_step(kind):
+    """Its outputs, and its gradient, which is written by hand."""
     core = nn.RecurrentCore(3, 4, kind, key=KEY)
     x, valid = jax.random.normal(KEY, (2, 9, 3)), jax.random.uniform(KEY, (2, 9)) < 0.7
-    fresh = jnp.zeros((2, 9), bool).at[0, 4].set(True)
-    state = jax.random.normal(KEY, (2, core.state_size))
-    outputs, last = core(x, state, valid, fresh)
-    for t in range(9):
-        before = jnp.where(fresh[:, t, None], 0.0, state)
-        state = jnp.where(valid[:, t, None], core.once(x[:, t], before), state)
-        np.testing.assert_allclose(outputs[:, t], core.output(state), atol=1e-6)
-    np.testing.assert_allclose(last, state, atol=1e-6)
+    fresh = jnp.zeros((2, 9), bool).at[0, 4].set(True).at[1, 6].set(True)
+    start = jax.random.normal(KEY, (2, core.state_size))
+    assert (fresh & valid).any() and (fresh & ~valid).any()
+
+    def loop(core, x, state, truncate):
+        outputs = []
+        for t in range(9):
+            if truncate and t % truncate == 0:
+                state = jax.lax.stop_gradient(state)
+            before = jnp.where(fresh[:, t, None], 0.0, state)
+            state = jnp.where(valid[:, t, None], core.once(x[:, t], before), state)
+            outputs.append(core.output(state))
+        return jnp.stack(outputs, axis=1), state
+
+    for truncate in (0, 4):
+        np_close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6)  # noqa: E731
+        jax.tree.map(np_close, core(x, start, valid, fresh, truncate), loop(core, x, start, truncate))
+
+        def loss(sweep, core, x, start, truncate=truncate):
+            outputs, last = sweep(core, x, start)
+            return (jnp.cos(outputs) * jnp.arange(9.0)[:, None]).sum() + (last**2).sum()
+
+        swept = lambda core, x, start, t=truncate: core(x, start, valid, fresh, t)  # noqa: E731
+        looped = lambda core, x, start, t=truncate: loop(core, x, start, t)  # noqa: E731
+        gradients = [jax.grad(partial(loss, sweep), argnums=(0, 1, 2))(core, x, start) for sweep in (swept, looped)]
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), *gradients)
 
 
 def test_gru_is_equinoxs():
@@ -353,4 +373,4 @@ def test_learning_from_regrets_changes_what_is_learnt_and_not_what_is_seen():
     np.testing.assert_array_equal(learnt.reward, data.reward)
     assert learnt_from(env, "reward", tasks, data) is data
     with pytest.raises(ValueError, match=r"learn_from=regret: point-robot .* use learn_from=reward"):
-        make(FAMILIES["continuous"], learn_from="regret").init(KEY, FAMILIES["continuous"], 0)
+        make(FAMILIES["continuous"], learn_from="regret").check_family(FAMILIES["continuous"])

@@ -18,6 +18,11 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.rl2:Config",
         "on-policy; a recurrent policy whose memory lasts for the whole trial (Duan et al. 2016)",
     ),
+    "varibad": (
+        "nacre.algorithms.varibad:VariBAD",
+        "nacre.algorithms.varibad:Config",
+        "on-policy; acts on a belief that is learnt by predicting the task (Zintgraf et al. 2020)",
+    ),
 }
 
 

@@ -146,7 +146,6 @@ class RL2:
         return ppo.adam(c.learning_rate, c.max_gradient, max(steps, 1) if c.decay_env_steps else 0)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
-        require_regret(env, self.config.learn_from)
         nets = self.networks(key)
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(nets, self.adam.init(nets), jnp.ones(()), *counters)
@@ -248,6 +247,9 @@ class RL2:
 
     def minimum_env_steps(self, env: Environment) -> int:
         return self.iteration_env_steps
+
+    def check_family(self, env: Environment) -> None:
+        require_regret(env, self.config.learn_from)
 
     def phase(self, state: State, env: Environment) -> str:
         return "iteration"

@@ -44,6 +44,7 @@ class GridNavi:
             trial_episodes=4,
             exploration_episodes=1,
             obs_names=("x (cells)", "y (cells)"),
+            states=tuple((float(x), float(y)) for x in range(self.size) for y in range(self.size)),
             task_names=("goal_x", "goal_y"),
             reward_note="+1 on the goal, -0.1 elsewhere",
         )

@@ -62,6 +62,7 @@ class TabularMdp:
             jittable=True,
             trial_episodes=self.episodes,
             exploration_episodes=0,
+            states=tuple(map(tuple, np.eye(self.states).tolist())),
             obs_names=tuple(f"in state {s}" for s in range(self.states)),
             reward_note="N(mean of state and action, 1)",
         )

@@ -64,6 +64,11 @@ class Objective:
     value_clip: float = 0.0  # of the value's move from the old one; 0: none
     value_weight: float = 0.5
     entropy_weight: float = 0.0
+    huber: bool = False  # the value's error counts linearly where it is larger than 1
+
+    def error(self, x: Array) -> Array:
+        """x^2; with huber 2 |x| - 1 beyond 1."""
+        return jnp.where(jnp.abs(x) < 1.0, x**2, 2.0 * jnp.abs(x) - 1.0) if self.huber else x**2
 
     def loss(
         self, log_prob: Array, entropy: Array, value: Array, old_log_prob: Array, old_value: Array, advantage: Array,
@@ -74,10 +79,10 @@ class Objective:
         ratio = jnp.exp(log_ratio)
         bounded = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
         policy = -mean_of(jnp.minimum(ratio * advantage, bounded * advantage), weight)
-        error = (value - returns) ** 2
+        error = self.error(value - returns)
         if self.value_clip:
             near = old_value + jnp.clip(value - old_value, -self.value_clip, self.value_clip)
-            error = jnp.maximum(error, (near - returns) ** 2)
+            error = jnp.maximum(error, self.error(near - returns))
         value_loss, spread = mean_of(error, weight), mean_of(entropy, weight)
         metrics = {
             "loss/policy": policy, "loss/value": value_loss, "policy/entropy": spread,

@@ -38,17 +38,22 @@ def encoded(spec: EnvSpec, action: Array) -> Array:
     return jax.nn.one_hot(action, spec.action.size) if spec.discrete else action
 
 
+def along(x: Array) -> Array:
+    """A trial's episodes one after another along time: [K, N, 1, T, ...] -> [N, K * T, ...]."""
+    x = jnp.moveaxis(x[:, :, 0], 0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def episode_ends(data: Trajectory) -> Array:
+    """Which steps [K, N, 1, T] were the last of their episode, by whatever reason."""
+    limit = jnp.arange(data.reward.shape[-1]) == data.reward.shape[-1] - 1
+    return (data.terminal | data.info.get("truncated", False) | limit) & data.valid
+
+
 def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
     """Trials [K, N, 1, T] one after another along time."""
-    k, n, _, t = data.reward.shape
-
-    def along(x):
-        x = jnp.moveaxis(x[:, :, 0], 0, 1)
-        return x.reshape(n, k * t, *x.shape[3:])
-
-    valid, steps = along(data.valid), jnp.arange(k * t)
-    limit = jnp.broadcast_to(jnp.arange(t) == t - 1, data.valid.shape)
-    over = along((data.terminal | data.info.get("truncated", False) | limit) & data.valid)
+    k, _, _, t = data.reward.shape
+    valid, steps, over = along(data.valid), jnp.arange(k * t), along(episode_ends(data))
 
     def before(x):
         """x of the last valid step before each."""
