@@ -164,6 +164,14 @@ class RecurrentCore(eqx.Module):
         """Numbers of a state: the output, and the LSTM's cell."""
         return self.width * (1 if self.candidate_bias is not None else 2)
 
+    def begin(self, rows: tuple[int, ...]) -> Array:
+        """Nothing seen: [*rows, state_size]."""
+        return jnp.zeros((*rows, self.state_size))
+
+    def kept(self, valid: Array, new: Array, old: Array) -> Array:
+        """`new` in the rows [...] where the step counts, elsewhere `old`."""
+        return jnp.where(valid[..., None], new, old)
+
     def output(self, state: Array) -> Array:
         """What the layers after it see of a state [..., state_size]."""
         return state[..., : self.width]

@@ -11,6 +11,7 @@ import pytest
 
 from nacre import nn, rollout
 from nacre.algorithms.rl2 import RL2, Config
+from nacre.attention import AttentionCore
 from nacre.envs.bandit import Bandit
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import PointRobot
@@ -131,13 +132,54 @@ def test_truncated_gradients_stop_at_multiples_of_the_length():
     np.testing.assert_allclose(core(x, start, truncate=4)[0], core(x, start)[0])  # values are the same
 
 
+# ------------------------------------------------------------------------------------------------------- attention
+
+
+def test_attention_is_softmax_over_what_was_seen_and_nothing():
+    """One layer, one head, worked out by a loop."""
+    core = AttentionCore(2, 4, 1, 1, 9, key=KEY)
+    x, layer, out = jax.random.normal(KEY, (1, 5, 2)), core.layers[0], []
+    valid = jnp.asarray([[True, False, True, True, True]])
+    h = np.asarray(x[0] @ core.into + core.bias)
+    level = lambda h: (h - h.mean()) / np.sqrt(h.var() + 1e-5)  # noqa: E731
+    parts = [np.split(level(row) @ np.asarray(layer.query_key_value), 3) for row in h]
+    for t in range(5):
+        logit = {j: parts[t][0] @ parts[j][1] / 2 for j in range(t + 1) if valid[0, j] or j == t}
+        whole = 1 + sum(map(np.exp, logit.values()))
+        found = sum(np.exp(logit[j]) / whole * parts[j][2] for j in logit)
+        row = h[t] + found @ np.asarray(layer.out)
+        row = row + np.maximum(level(row) @ np.asarray(layer.up), 0) @ np.asarray(layer.down)
+        out.append(level(row))
+    np.testing.assert_allclose(core(x, valid)[0], np.stack(out), atol=1e-4)
+
+
+def test_attention_remembers_as_many_steps_as_it_has_room_for():
+    core = AttentionCore(2, 4, 1, 2, 3, key=KEY)
+    x, other = jax.random.normal(KEY, (2, 6, 2)), jax.random.normal(jax.random.key(1), (2, 6, 2))
+
+    def last(x):
+        state = core.begin((2,))
+        for t in range(6):
+            state = core.once(x[:, t], state)
+        return np.asarray(state.output)
+
+    before = last(x)
+    np.testing.assert_allclose(last(jnp.concatenate([other[:, :3], x[:, 3:]], axis=1)), before, atol=1e-6)
+    assert np.abs(last(jnp.concatenate([x[:, :3], other[:, 3:4], x[:, 4:]], axis=1)) - before).min(axis=1).all()
+
+
 # ------------------------------------------------------------------------------------------------------- sequences
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    "options", [{}, {"core": "gru", "hidden": (5,)}, {"memory_reset": "episode"}, {"input_reset": True}], ids=str
-)
+    "options",
+    [
+        {}, {"core": "gru", "hidden": (5,)}, {"memory_reset": "episode"}, {"input_reset": True}, {"input_obs": True},
+        {"core": "attention", "input_obs": True}, {"core": "attention", "memory_reset": "episode", "heads": 2},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_learning_sees_what_acting_saw(family, options):
     """The sweep over a trial gives the log-probabilities and values that were recorded step by step, early ends included."""
     env = FAMILIES[family]
@@ -167,7 +209,9 @@ def test_memory_lasts_as_long_as_it_should(reset, kept):
 
 
 def core_inputs(rl2: RL2, seen) -> np.ndarray:
-    return np.asarray(rl2.inputs(seen.obs, seen.action_before, seen.reward_before, seen.over_before, seen.begun))
+    return np.asarray(
+        rl2.inputs(seen.obs, seen.obs_before, seen.action_before, seen.reward_before, seen.over_before, seen.begun)
+    )
 
 
 def test_first_input_of_a_trial_is_zero_and_later_ones_tell_the_step_before():

@@ -23,6 +23,7 @@ import optax
 from jax import Array
 
 from nacre import nn, rollout
+from nacre.attention import AttentionCore
 from nacre.distributions import Actions
 from nacre.types import (
     Environment,
@@ -43,8 +44,11 @@ from nacre.updates.trials import Sequences, advantages, draw_tasks, learnt_from,
 class Config:
     """Bare defaults are ProMP's baseline RL^2, which PEARL is compared with (ProMP branch full_code, rl2_run_sweep.py)."""
 
-    core: Literal["gru", "lstm"] = "lstm"
+    core: Literal["gru", "lstm", "attention"] = "lstm"
     width: int = 64  # units of the core
+    layers: int = 2  # of attention
+    heads: int = 4  # of attention
+    input_obs: bool = False  # the core sees the observation before, too, to which the action and reward before belong
     hidden: tuple[int, ...] = ()  # layers between the core and each head
     memory_reset: Literal["trial", "episode"] = (
         "trial"  # when h is forgotten; episode: no meta-learning, for comparison
@@ -70,10 +74,16 @@ class Config:
     initial_std: float = 1.0  # of continuous actions, in their range of [-1, 1]
 
     def __post_init__(self):
-        require_positive(self, "width tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std")
+        require_positive(
+            self, "width layers heads tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std"
+        )
         require_not_negative(self, "free_episodes episodes decay_env_steps max_gradient truncate value_weight "
                              "entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
+        if self.core == "attention" and self.truncate:
+            raise ValueError("truncate is for recurrent cores; attention sees the trial at once: leave it 0")
+        if self.core == "attention" and self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"hidden must name layers of at least one unit, got {self.hidden}")
         if self.tasks_per_iteration % self.updates_per_epoch:
@@ -89,7 +99,7 @@ class Config:
 
 
 class Networks(eqx.Module):
-    core: nn.RecurrentCore
+    core: nn.RecurrentCore | AttentionCore
     policy: nn.MLP
     value: nn.MLP
     log_std: Array | None  # of continuous actions, [A]
@@ -133,7 +143,12 @@ class RL2:
     def networks(self, key: Array) -> Networks:
         c, spec = self.config, self.spec
         core_key, policy_key, value_key = jax.random.split(key, 3)
-        core = nn.RecurrentCore(spec.obs_size + spec.action.size + 2, c.width, c.core, key=core_key)
+        inputs = spec.obs_size * (1 + c.input_obs) + spec.action.size + 2
+        if c.core == "attention":
+            room = self.trial_episodes * spec.horizon
+            core = AttentionCore(inputs, c.width, c.layers, c.heads, room, key=core_key)
+        else:
+            core = nn.RecurrentCore(inputs, c.width, c.core, key=core_key)
         policy = nn.MLP((c.width, *c.hidden, spec.action.size), key=policy_key, hidden_bias=0.0)
         value = nn.MLP((c.width, *c.hidden, 1), key=value_key, hidden_bias=0.0)
         log_std = None if spec.discrete else jnp.full(spec.action.size, math.log(c.initial_std), jnp.float32)
@@ -156,13 +171,13 @@ class RL2:
     # ----------------------------------------------------------------------------------------- memory, acting
 
     def begin(self, params: Networks, key: Array, rows: tuple[int, int]) -> Memory:  # L2
-        return recurrent.begin(self.spec, rows, params.core.state_size)
+        return recurrent.begin(self.spec, params.core, rows)
 
     def act(self, params: Networks, memory: Memory, obs: Array, key: Array, explore: bool):  # L3, L6
-        x = self.inputs(obs, memory.action, memory.reward, memory.over, memory.begun)
+        x = self.inputs(obs, memory.obs, memory.action, memory.reward, memory.over, memory.begun)
         before = memory.state
         if self.config.memory_reset == "episode":
-            before = jnp.where(memory.begun[..., None] > 0, before, 0.0)
+            before = params.core.kept(memory.begun > 0, before, params.core.begin(memory.begun.shape))
         state = params.core.once(x, before)
         h = params.core.output(state)
         actions = Actions(params.policy(h), params.log_std)
@@ -171,7 +186,7 @@ class RL2:
         return action, extras, memory._replace(proposed=state)
 
     def observe(self, params: Networks, memory: Memory, transition: Transition) -> Memory:
-        return recurrent.observe(self.spec, memory, transition)
+        return recurrent.observe(self.spec, params.core, memory, transition)
 
     def adapt(self, params: Networks, memory: Memory, episodes: Trajectory, key: Array) -> Memory:
         return memory
@@ -182,19 +197,24 @@ class RL2:
 
     # -------------------------------------------------------------------------------------------- the sequence
 
-    def inputs(self, obs: Array, action: Array, reward: Array, over: Array, begun: Array) -> Array:
+    def inputs(self, obs: Array, obs_before: Array, action: Array, reward: Array, over: Array, begun: Array) -> Array:
         """What the core sees, [..., d]; all but obs are of the step before."""
         before = jnp.concatenate([action, reward[..., None], over[..., None]], axis=-1)
+        if self.config.input_obs:
+            before = jnp.concatenate([obs_before, before], axis=-1)
         if self.config.input_reset:
             before = before * begun[..., None]
         return jnp.concatenate([obs, before], axis=-1)
 
     def sweep(self, nets: Networks, trials: Sequences) -> tuple[Actions, Array]:
         """The core over whole trials -> distributions of actions [N, L] and values [N, L]."""
-        x = self.inputs(trials.obs, trials.action_before, trials.reward_before, trials.over_before, trials.begun)
-        start = jnp.zeros((x.shape[0], nets.core.state_size))
-        fresh = trials.begun == 0 if self.config.memory_reset == "episode" else None
-        h, _ = nets.core(x, start, trials.valid, fresh, self.config.truncate)
+        t, c = trials, self.config
+        x = self.inputs(t.obs, t.obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
+        fresh = t.begun == 0 if c.memory_reset == "episode" else None
+        if c.core == "attention":
+            h = nets.core(x, t.valid, fresh)
+        else:
+            h, _ = nets.core(x, nets.core.begin(x.shape[:1]), t.valid, fresh, c.truncate)
         flat = h.reshape(-1, h.shape[-1])
         raw = nets.policy(flat).reshape(*h.shape[:2], -1)
         return Actions(raw, nets.log_std), nets.value(flat).reshape(h.shape[:2])

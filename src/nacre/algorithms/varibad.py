@@ -1,4 +1,4 @@
-"""VariBAD: Zintgraf et al. 2020 (arXiv:1910.08348), Algorithm 1 of its extended version; official code github.com/lmzintgraf/varibad.
+"""VariBAD: Zintgraf et al. 2020 (arXiv:1910.08348), official code github.com/lmzintgraf/varibad.
 
   L1   while not done:
   L2     draw N tasks; for each a trial: K episodes, one after another, from the belief q(m | nothing) of a zero state

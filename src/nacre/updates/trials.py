@@ -20,9 +20,8 @@ class Sequences(NamedTuple):
     valid: Array  # bool
     over: Array  # bool: the last step of its episode, by whatever reason
     episode: Array  # number of the episode within the trial
-    action_before: (
-        Array  # [N, L, A] of the valid step before, one-hot where actions are discrete; zero before the first
-    )
+    obs_before: Array  # of the valid step before, zero before the first; so are the next three
+    action_before: Array  # [N, L, A] one-hot where actions are discrete
     reward_before: Array
     over_before: Array  # float
     begun: Array  # float: 0 at the first step of an episode
@@ -65,11 +64,11 @@ def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
         _, found = jax.lax.scan(carry, jnp.zeros_like(x[:, 0]), (x.swapaxes(0, 1), valid.swapaxes(0, 1)))
         return found.swapaxes(0, 1)
 
-    action, reward = along(data.action), along(data.reward)
+    obs, action, reward = along(data.obs), along(data.action), along(data.reward)
     over_before = before(over.astype(jnp.float32))
     return Sequences(
-        along(data.obs), action, reward, along(data.train_reward), valid, over,
-        jnp.broadcast_to(steps // t, valid.shape), before(encoded(spec, action)), before(reward), over_before,
+        obs, action, reward, along(data.train_reward), valid, over, jnp.broadcast_to(steps // t, valid.shape),
+        before(obs), before(encoded(spec, action)), before(reward), over_before,
         (1.0 - over_before) * (steps > 0), jax.tree.map(along, data.extras),
     )  # fmt: skip
 
