@@ -101,7 +101,7 @@ def test_pictures(shots):
     seen = meta_test(env, Oracle(env), (), env.test_tasks, KEY, episodes=shots)
     made = {"returns": seen.returns, "info": seen.info, "tasks": env.test_tasks, "exploration_episodes": 0}
     drawn = env.pictures(made)
-    assert [title for title, _, _ in drawn][0] == "Where the agent goes, shot by shot" and len(drawn) == 3
+    assert drawn[0][0] == "Where the agent goes, shot by shot" and len(drawn) == 3
     for _, caption, figure in drawn:
         labels = {text for axis in figure.axes for text in (axis.get_xlabel(), axis.get_ylabel()) if text}
         assert caption.endswith(".") and len(labels) >= 2

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.envs.pictures import Picture, chosen_shots, plane, resampled, shot_title, spread, window
+from nacre.envs.pictures import Picture, chosen_shots, resampled, shot_title, spread
 from nacre.plotting import INK, SERIES, legend_above, new_figure, styled, task_colours
 
 ARROW = 5.0  # drawn length of a wind over its length per env step
@@ -35,6 +35,12 @@ def wind_pictures(evaluation: dict, *, goal: tuple[float, float], radius: float)
     ]
 
 
+def window(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners [2] of what is shown: start and goal, and paths as far as 1 from them, since some winds carry far away."""
+    points = paths.reshape(-1, 2)
+    return np.clip(points.min(axis=0), -1.0, -0.3), np.clip(points.max(axis=0), (0.3, 1.2), (1.0, 2.0))
+
+
 def draw_goal(axis: Any, goal: tuple[float, float], radius: float) -> None:
     from matplotlib.patches import Circle
 
@@ -46,12 +52,13 @@ def panels(count: int, columns: int, low: np.ndarray, high: np.ndarray) -> tuple
     """(figure, axes) of `count` planes that show the window."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    height = min(8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]), 4.0) + 0.3  # inches
+    height = min(8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]), 3.5) + 0.3  # inches
     figure, axes = new_figure(rows, columns, height=rows * height + 0.3, sharex=True, sharey=True)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     for axis in axes.flat[:count]:
-        plane(axis, low, high)
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[0], yticks=[0, 1])
+        axis.grid(False)
     for axis in axes[:, 0]:
         axis.set_ylabel("y")
     for axis in axes[-1]:
@@ -67,7 +74,7 @@ def draw_shots(paths: np.ndarray, winds: np.ndarray, exploration: int, goal: tup
     from matplotlib.colors import Normalize
 
     shots = chosen_shots(len(paths), exploration, 8)
-    figure, axes = panels(len(shots), 4, *window(np.asarray([goal]), paths[shots]))
+    figure, axes = panels(len(shots), 4, *window(paths[shots]))
     along = winds[:, 1]
     scale, colour_map = Normalize(along.min(), along.max() + 1e-9), task_colours()
     for axis, k in zip(axes, shots, strict=True):
@@ -84,16 +91,18 @@ def draw_shots(paths: np.ndarray, winds: np.ndarray, exploration: int, goal: tup
 def draw_winds(paths: np.ndarray, winds: np.ndarray, goal: tuple, radius: float) -> Any:
     """A few winds, one panel each: all episodes of the trial, and the wind as an arrow from the start."""
     picked = spread(winds[:, 1], 4)
-    figure, axes = panels(len(picked), 4, *window(np.asarray([goal]), paths[:, picked]))
+    figure, axes = panels(len(picked), 4, *window(paths[:, picked]))
     shots, colour_map = len(paths), task_colours()
     for axis, task in zip(axes, picked, strict=True):
         for k in range(shots):
             axis.plot(*paths[k, task].T, color=colour_map(k / max(1, shots - 1)), linewidth=1.4, label=f"shot {k}")
-        axis.annotate("", ARROW * winds[task], (0, 0), arrowprops={"arrowstyle": "->", "color": SERIES[1], "linewidth": 1.6})
+        axis.annotate(
+            "", ARROW * winds[task], (0, 0), arrowprops={"arrowstyle": "->", "color": SERIES[1], "linewidth": 1.6}
+        )
         draw_goal(axis, goal, radius)
         wind = ", ".join(f"{value:+.2f}" for value in winds[task]).replace("-", "\u2212")
         axis.set_title(f"wind ({wind})")
-    if shots <= 6:
+    if 1 < shots <= 6:
         legend_above(figure, np.asarray(axes, dtype=object))
     return figure
 
