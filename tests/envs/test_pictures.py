@@ -30,6 +30,7 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
     [
         ("sparse-point-robot", ["shot by shot", "single goals", "Goals found"]),
         ("point-robot", ["shot by shot", "single goals", "Where episodes end"]),
+        ("wind", ["shot by shot", "Single winds", "In the goal"]),
         ("cheetah-vel", ["Commanded and reached speed", "within an episode"]),
         ("cheetah-dir", ["Velocity per direction", "within an episode"]),
         ("ant-dir", ["shot by shot", "Distance in the direction asked for"]),

@@ -31,6 +31,14 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "nacre.envs.tabular:TabularMdp",
         "discrete: a small random MDP whose transitions and rewards are hidden",
     ),
+    "wind": ("nacre.envs.wind:Wind", "reach a small disc and hold against a hidden wind; one episode per trial"),
+    "krazy-world": (
+        "nacre.envs.krazy_world:KrazyWorld",
+        "discrete: collect goals on a board of death, ice, energy and transporters, seen only around the agent",
+    ),
+    "krazy-world/easy": ("nacre.envs.krazy_world:Easy", "5 x 5 tiles, no need of energy, known actions"),
+    "krazy-world/medium": ("nacre.envs.krazy_world:Medium", "7 x 7 tiles, one goal, energy for 8 steps, known actions"),
+    "krazy-world/hard": ("nacre.envs.krazy_world:Hard", "10 x 10 tiles, a corner behind a door that needs its key"),
 }
 VARIANTS: dict[str, tuple[str, str]] = {
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
