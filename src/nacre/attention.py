@@ -1,10 +1,10 @@
 """A memory that looks back: causal self-attention over the env steps of a trial, in place of a recurrent core.
 
 Mishra et al. 2018 (SNAIL, arXiv:1707.03141) put attention between temporal convolutions; this is the transformer that has become
-usual since (Vaswani et al. 2017, arXiv:1706.03762; layer normalisation first), with two changes that suit trials. A head's interest
-fades with the age of a step at a rate of its own, one head's not at all (Press et al. 2022, arXiv:2108.12409), so no step is numbered
-and a trial may be longer than in training. And a head may look at nothing: a step adds exp(logit) to a sum that starts at one, so
-what it sees tells how often something was, not only how it was on average.
+usual since (Vaswani et al. 2017, arXiv:1706.03762; layer normalisation first), with two changes that suit trials. A head's
+interest fades with the age of a step at a rate of its own, one head's not at all (Press et al. 2022, arXiv:2108.12409), so no step
+is numbered and a trial may be longer than in training. And a head may look at nothing: a step adds exp(logit) to a sum that starts
+at one, so what it sees tells how often something was, not only how it was on average.
 """
 
 from typing import NamedTuple
