@@ -257,7 +257,7 @@ def test_advantages_are_the_brute_force_sum(advantages, free):
     rl2 = make(env, advantages=advantages, free_episodes=free, discount=0.9, gae_decay=0.8)
     _, data = trials(rl2, env)
     seen = sequences(data, env.spec)
-    found, returns = map(np.asarray, rl2.targets(seen, jnp.asarray(4.0)))
+    found, returns = map(np.asarray, rl2.targets(seen, jnp.asarray(4.0), 0))
     seen = jax.tree.map(np.asarray, seen)
     for i in range(6):
         steps = np.flatnonzero(seen.valid[i])
@@ -326,7 +326,7 @@ def test_what_does_not_count_changes_nothing():
     rl2 = make(env)
     nets, data = trials(rl2, env)
     seen = sequences(data, env.spec)
-    found, returns = rl2.targets(seen, jnp.ones(()))
+    found, returns = rl2.targets(seen, jnp.ones(()), 0)
     noise = lambda x: jnp.where(seen.valid, x, 99.0)  # noqa: E731
     other = seen._replace(extras=jax.tree.map(noise, seen.extras)), noise(found), noise(returns)
     np.testing.assert_allclose(rl2.objective(nets, (seen, found, returns))[0], rl2.objective(nets, other)[0], rtol=1e-6)
@@ -418,3 +418,11 @@ def test_learning_from_regrets_changes_what_is_learnt_and_not_what_is_seen():
     assert learnt_from(env, "reward", tasks, data) is data
     with pytest.raises(ValueError, match=r"learn_from=regret: point-robot .* use learn_from=reward"):
         make(FAMILIES["continuous"], learn_from="regret").check_family(FAMILIES["continuous"])
+
+
+def test_discount_rises_as_its_horizon_grows_geometrically():
+    at = lambda now: float(ppo.rising(0.5, 0.98, 100, jnp.asarray(now)))  # noqa: E731
+    np.testing.assert_allclose([at(0), at(50), at(100), at(1000)], [0.5, 0.9, 0.98, 0.98], atol=1e-6)
+    assert ppo.rising(0.0, 0.98, 0, 5) == 0.98
+    with pytest.raises(ValueError, match="first_discount, in .* go together, got 0.5 and 0"):
+        Config(first_discount=0.5)

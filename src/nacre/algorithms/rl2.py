@@ -67,6 +67,10 @@ class Config:
     max_gradient: float = 0.0  # gradients of a larger norm are scaled down to it; 0: never
     truncate: int = 0  # gradients reach back at most about so many env steps; 0: over the whole trial
     discount: float = 0.99
+    first_discount: float = 0.0  # with which training begins; 0: with `discount`
+    discount_env_steps: int = (
+        0  # by which it has risen to `discount`, its horizon 1 / (1 - discount) growing geometrically
+    )
     gae_decay: float = 1.0  # lambda
     clip: float = 0.2  # of PPO's ratio
     value_weight: float = 0.5
@@ -77,13 +81,18 @@ class Config:
         require_positive(
             self, "width layers heads tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std"
         )
-        require_not_negative(self, "free_episodes episodes decay_env_steps max_gradient truncate value_weight "
+        require_not_negative(self, "free_episodes episodes discount_env_steps decay_env_steps max_gradient truncate value_weight "
                              "entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
         if self.core == "attention" and self.truncate:
             raise ValueError("truncate is for recurrent cores; attention sees the trial at once: leave it 0")
         if self.core == "attention" and self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if bool(self.first_discount) != bool(self.discount_env_steps) or not 0 <= self.first_discount < 1:
+            raise ValueError(
+                "first_discount, in [0, 1), and discount_env_steps go together, got "
+                f"{self.first_discount} and {self.discount_env_steps}"
+            )
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"hidden must name layers of at least one unit, got {self.hidden}")
         if self.tasks_per_iteration % self.updates_per_epoch:
@@ -221,12 +230,13 @@ class RL2:
 
     # ------------------------------------------------------------------------------------------------- update
 
-    def targets(self, trials: Sequences, scale: Array) -> tuple[Array, Array]:  # L4
+    def targets(self, trials: Sequences, scale: Array, env_steps: Array) -> tuple[Array, Array]:  # L4
         """Advantages and returns [N, L]. Values, and so returns, are in units of sqrt(scale)."""
         c = self.config
         reward = jnp.where(trials.episode < c.free_episodes, 0.0, trials.train_reward) / jnp.sqrt(scale)
         value = trials.extras["value"]
-        found = advantages(trials, reward, value, c.discount, c.gae_decay, c.advantages == "episode")
+        discount = ppo.rising(c.first_discount, c.discount, c.discount_env_steps, env_steps)
+        found = advantages(trials, reward, value, discount, c.gae_decay, c.advantages == "episode")
         return found, found + value
 
     def objective(self, nets: Networks, batch: tuple[Sequences, Array, Array]) -> tuple[Array, dict[str, Array]]:
@@ -241,7 +251,7 @@ class RL2:
     def learn(self, state: State, data: Trajectory, key: Array) -> tuple[State, dict[str, Array]]:  # L5
         """All gradient steps on the trials [K, N, 1, T] of an iteration."""
         c, trials = self.config, sequences(data, self.spec)
-        found, returns = self.targets(trials, state.scale)
+        found, returns = self.targets(trials, state.scale, state.env_steps)
         batch = trials, ppo.standardised(found, trials.weight), returns
         nets, optimiser, metrics = ppo.train(
             self.objective,

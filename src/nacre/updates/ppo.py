@@ -100,6 +100,14 @@ def adam(learning_rate: float, max_gradient: float = 0.0, steps: int = 0) -> opt
     return optax.chain(clip, optax.adam(rate))
 
 
+def rising(first: float, last: float, over: int, now: Array) -> Array | float:
+    """A discount that rises from `first` to `last` in `over` env steps, 1 - discount falling geometrically; over 0: `last`."""
+    if not over:
+        return last
+    part = jnp.minimum(now / over, 1.0)
+    return 1.0 - (1.0 - first) ** (1.0 - part) * max(1.0 - last, 1e-6) ** part
+
+
 def train(
     objective: Callable[[Any, Any], tuple[Array, dict[str, Array]]], optimiser: optax.GradientTransformation,
     params: Any, optimiser_state: Any, batch: Any, key: Array, *, epochs: int, parts: int,
