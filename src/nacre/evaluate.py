@@ -77,7 +77,10 @@ def _trial(env, algorithm, params, tasks, key, episodes, explore, reset_memory, 
     memory = algorithm.start(tasks) if isinstance(algorithm, Oracle) else None
     options = {"episodes": episodes, "explore": explore, "reset_memory": reset_memory, "memory": memory}
     data, beliefs = rollout.trial(env, algorithm, params, tasks, key, **options)  # [K, B, 1, T]
-    info = {name: leaf[:, :shown, 0] for name, leaf in data.info.items() if name != "truncated"}
+    # what the agent believes at each step stands beside what the family measures
+    told = {name: leaf for name, leaf in dict(data.extras or {}).items() if name.startswith("belief/")}
+    measured = {name: leaf for name, leaf in data.info.items() if name != "truncated"}
+    info = {name: leaf[:, :shown, 0] for name, leaf in (measured | told).items()}
     lengths = data.valid[:, :, 0].sum(axis=-1)
     success = (data.info["success"] > 0).any(axis=-1)[:, :, 0] if "success" in data.info else None
     return (data.episode_return[:, :, 0], lengths, success), beliefs, info

@@ -424,5 +424,5 @@ def test_discount_rises_as_its_horizon_grows_geometrically():
     at = lambda now: float(ppo.rising(0.5, 0.98, 100, jnp.asarray(now)))  # noqa: E731
     np.testing.assert_allclose([at(0), at(50), at(100), at(1000)], [0.5, 0.9, 0.98, 0.98], atol=1e-6)
     assert ppo.rising(0.0, 0.98, 0, 5) == 0.98
-    with pytest.raises(ValueError, match="first_discount, in .* go together, got 0.5 and 0"):
+    with pytest.raises(ValueError, match=r"first_discount, in .* go together, got 0.5 and 0"):
         Config(first_discount=0.5)

@@ -288,6 +288,8 @@ class VariBAD:
         actions, value = self.judge(params, params.actor, obs, memory.over, belief)
         action = actions.draw(key, explore)
         extras = {"log_prob": actions.log_prob(action), "value": value, "belief": belief}
+        if self.knows_where and not explore:  # for pictures of a meta-test
+            extras["belief/pays"] = self.elbo.pays(params.model, belief)
         return action, extras, memory
 
     def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:

@@ -86,3 +86,8 @@ class GridNavi:
         dx, dy = tasks[..., 0] - obs[..., 0], tasks[..., 1] - obs[..., 1]
         vertical = jnp.where(dy > 0, 1, jnp.where(dy < 0, 3, 0))
         return jnp.where(dx > 0, 2, jnp.where(dx < 0, 4, vertical))
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.grid_pictures import grid_pictures
+
+        return grid_pictures(evaluation, self.size)
