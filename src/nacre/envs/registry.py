@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "nacre.envs.tabular:TabularMdp",
         "discrete: a small random MDP whose transitions and rewards are hidden",
     ),
+    "maze": ("nacre.envs.maze:Maze", "discrete: find a hidden target in a random maze, remember the way"),
 }
 VARIANTS: dict[str, tuple[str, str]] = {
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
