@@ -225,7 +225,7 @@ def evaluation_for_pictures(group: Group) -> tuple[Seed, dict[str, Any]] | None:
     leaves = {name: value for name, value in arrays.items() if name == "tasks" or name.startswith("tasks/")}
     tasks = next(iter(leaves.values())) if len(leaves) == 1 else nested(arrays, "tasks")
     exploration = int(group.first.spec.get("exploration_episodes", 0))
-    known = {name: arrays[name] for name in ("returns", "lengths") if name in arrays}
+    known = {name: arrays[name] for name in ("returns", "lengths", "success") if name in arrays}
     parts = {name: nested(arrays, name) for name in ("beliefs", "info")}
     return seed, {**known, **parts, "tasks": tasks, "exploration_episodes": exploration}
 

@@ -58,6 +58,7 @@ class EnvSpec:
     dt: float | None = None  # seconds per env step, where there is a physical clock
     trial_episodes: int = 3  # K: episodes of a trial in the family's published protocol
     exploration_episodes: int = 2  # of these, how many before the reported adaptation
+    image_shape: tuple[int, ...] = ()  # (H, W, C) of which an observation is the flattened image; (): it is a vector
     obs_names: tuple[str, ...] = ()  # with units, for docs and pictures
     states: tuple[tuple[float, ...], ...] = ()  # all observations there are, where they are few
     task_names: tuple[str, ...] = ()  # name of each task parameter, for pictures and JSON

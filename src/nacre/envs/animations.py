@@ -4,7 +4,7 @@ A trial is a dict of NumPy arrays: "task", "returns" [K], "reward" [K, T], "obs"
 name [K, T, ...], and "exploration_episodes", an int. Frames come as (PIL image, milliseconds to show it).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,14 @@ def point_robot_frames(trial: dict, *, radius: float | None = None) -> Frames:
     """T + 1 frames per episode: the goal, earlier episodes faded, the path so far, the returns."""
     xy = np.stack([trial["info"]["x"], trial["info"]["y"]], axis=-1)
     paths = np.concatenate([trial["obs"][:, :1, :2], xy], axis=1).astype(float)  # [K, T + 1, 2]
-    scene = Scene(paths, trial, radius)
+    goals = np.asarray(trial["task"], float)[None]
+
+    def ground(axis: Any) -> None:
+        plane(axis, *window(goals, paths))
+        axis.set(xlabel="x", ylabel="y")
+        draw_goals(axis, goals, SERIES[1], radius)
+
+    scene = Scene(paths, trial, ground)
     for k in range(len(paths)):
         scene.begin(k)
         last = paths.shape[1] - 1
@@ -33,26 +40,23 @@ def point_robot_frames(trial: dict, *, radius: float | None = None) -> Frames:
 
 
 class Scene:
-    """The figure of a point robot's trial. What stays through an episode is drawn once, the rest on top of it."""
+    """The figure of a trial in the plane: paths [K, T + 1, 2] on what `ground` draws, beside the returns. What stays through an
+    episode is drawn once, the rest on top of it."""
 
     @styled
-    def __init__(self, paths: np.ndarray, trial: dict, radius: float | None):
+    def __init__(self, paths: np.ndarray, trial: dict, ground: Callable[[Any], None]):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         self.paths, self.returns = paths, trial["returns"]
         self.exploration = int(trial["exploration_episodes"])
         self.sums = np.concatenate([np.zeros((len(paths), 1)), np.cumsum(trial["reward"], axis=1)], axis=1)
-        goals = np.asarray(trial["task"], float)[None]
-        low, high = window(goals, paths)
         self.figure = Figure(figsize=(8.0, 4.4), dpi=90, facecolor="white")
         self.canvas = FigureCanvasAgg(self.figure)
         self.plane = self.figure.add_axes((0.06, 0.1, 0.53, 0.78))
         self.bars = self.figure.add_axes((0.69, 0.1, 0.29, 0.78))
-        plane(self.plane, low, high)
+        ground(self.plane)
         self.plane.set_anchor("N")
-        self.plane.set(xlabel="x", ylabel="y")
-        draw_goals(self.plane, goals, SERIES[1], radius)
         self._prepare_bars()
         colours = task_colours()
         self.colours = [colours(k / max(1, len(paths) - 1)) for k in range(len(paths))]

@@ -1,8 +1,9 @@
 """Drawings that belong to a task family: what its agents did in a meta-test. A family names them as `pictures`.
 
 A drawing takes an `evaluation`, a dict of NumPy arrays: "returns" [R, N, K]; "tasks" [N, ...]; "beliefs", by name
-[R, K, N, ...]; "info", by name [K, N, T], of the first repetition; "exploration_episodes", an int. It returns a list of
-(title, caption, matplotlib Figure). matplotlib is imported when something is drawn.
+[R, K, N, ...]; "info", by name [K, N, T], of the first repetition; "success" [R, N, K], where the family has it;
+"exploration_episodes", an int. It returns a list of (title, caption, matplotlib Figure). matplotlib is imported when
+something is drawn.
 """
 
 from typing import Any

@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "krazy-world/easy": ("nacre.envs.krazy_world:Easy", "5 x 5 tiles, no need of energy, known actions"),
     "krazy-world/medium": ("nacre.envs.krazy_world:Medium", "7 x 7 tiles, one goal, energy for 8 steps, known actions"),
     "krazy-world/hard": ("nacre.envs.krazy_world:Hard", "10 x 10 tiles, a corner behind a door that needs its key"),
+    "maze": ("nacre.envs.maze:Maze", "discrete: find a hidden target in a random maze, remember the way"),
 }
 VARIANTS: dict[str, tuple[str, str]] = {
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
