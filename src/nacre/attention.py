@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from nacre import nn
+
 FADED = -1e9
 
 
@@ -55,19 +57,20 @@ class Layer(eqx.Module):
 class AttentionCore(eqx.Module):
     """Blocks of attention over a trial, in the shape of nn.RecurrentCore. room: steps that acting remembers, the last ones."""
 
-    into: Array  # [in, width]
-    bias: Array  # [width]
+    embed: nn.MLP  # in -> width; not linear, so that one layer can already tell what an action paid
     layers: tuple[Layer, ...]
     heads: int = eqx.field(static=True)
     room: int = eqx.field(static=True)
 
     def __init__(self, in_size: int, width: int, layers: int, heads: int, room: int, *, key: Array):
         keys = jax.random.split(key, layers + 1)
-        bound = in_size**-0.5
-        self.into = jax.random.uniform(keys[0], (in_size, width), minval=-bound, maxval=bound)
-        self.bias = jnp.zeros(width)
+        self.embed = nn.MLP((in_size, width, width), key=keys[0], out_scale=width**-0.5, hidden_bias=0.0)
         self.layers = tuple(Layer(width, layers, key=k) for k in keys[1:])
         self.heads, self.room = heads, room
+
+    @property
+    def width(self) -> int:
+        return self.embed.biases[-1].shape[0]
 
     @property
     def fading(self) -> Array:
@@ -76,7 +79,7 @@ class AttentionCore(eqx.Module):
 
     def begin(self, rows: tuple[int, ...]) -> State:
         """Nothing seen."""
-        width = self.bias.shape[0]
+        width = self.width
         seen = jnp.zeros((*rows, len(self.layers), 2, self.heads, self.room, width // self.heads))
         return State(seen, jnp.zeros(rows, jnp.int32), jnp.zeros((*rows, width)))
 
@@ -91,9 +94,9 @@ class AttentionCore(eqx.Module):
     def once(self, x: Array, state: State) -> State:
         """One step: inputs x [..., d]."""
         rows = x.shape[:-1]
-        n, width = int(np.prod(rows)), self.bias.shape[0]
+        n, width = int(np.prod(rows)), self.width
         seen, count = state.seen.reshape(n, *state.seen.shape[len(rows) :]), state.count.reshape(n)
-        h, place, row = x.reshape(n, -1) @ self.into + self.bias, count % self.room, jnp.arange(n)
+        h, place, row = self.embed(x.reshape(n, -1)), count % self.room, jnp.arange(n)
         age = (place[:, None] - jnp.arange(self.room)) % self.room
         shade = (
             jnp.where(age <= count[:, None], 0.0, FADED)[:, None] - self.fading[:, None] * age[:, None]
@@ -120,7 +123,7 @@ class AttentionCore(eqx.Module):
             part = jnp.cumsum(fresh & valid, axis=1)
             looks &= part[:, :, None] == part[:, None]
         shade = jnp.where(looks, 0.0, FADED)[:, None] - self.fading[:, None, None] * age[:, None]  # [N, heads, T, T]
-        h = x.reshape(n * t, -1) @ self.into + self.bias
+        h = self.embed(x.reshape(n * t, -1))
         for layer in self.layers:
             parts = jnp.split(jax.nn.standardize(h) @ layer.query_key_value, 3, axis=-1)
             query, key, value = (self.split(p).reshape(n, t, self.heads, -1).swapaxes(1, 2) for p in parts)
@@ -135,7 +138,7 @@ class AttentionCore(eqx.Module):
 
     @property
     def temper(self) -> float:
-        return (self.bias.shape[0] // self.heads) ** -0.5
+        return (self.width // self.heads) ** -0.5
 
     def weights(self, logit: Array) -> Array:
         """exp(logit) / (1 + sum exp(logit)) along the last axis: what is missing to one is the weight of looking at nothing."""

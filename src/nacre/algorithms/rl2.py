@@ -32,6 +32,7 @@ from nacre.types import (
     Trajectory,
     Transition,
     require_fraction,
+    require_layers,
     require_not_negative,
     require_positive,
 )  # fmt: skip
@@ -48,6 +49,8 @@ class Config:
     width: int = 64  # units of the core
     layers: int = 2  # of attention
     heads: int = 4  # of attention
+    channels: tuple[int, ...] = (16, 32)  # convolutions over images, where observations are some
+    image_features: int = 64  # numbers that they make of an image
     input_obs: bool = False  # the core sees the observation before, too, to which the action and reward before belong
     hidden: tuple[int, ...] = ()  # layers between the core and each head
     memory_reset: Literal["trial", "episode"] = (
@@ -84,6 +87,7 @@ class Config:
         require_not_negative(self, "free_episodes episodes discount_env_steps decay_env_steps max_gradient truncate value_weight "
                              "entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
+        require_layers(self, "channels")
         if self.core == "attention" and self.truncate:
             raise ValueError("truncate is for recurrent cores; attention sees the trial at once: leave it 0")
         if self.core == "attention" and self.width % self.heads:
@@ -108,6 +112,7 @@ class Config:
 
 
 class Networks(eqx.Module):
+    eyes: nn.ImageEncoder | None  # where observations are images
     core: nn.RecurrentCore | AttentionCore
     policy: nn.MLP
     value: nn.MLP
@@ -151,8 +156,11 @@ class RL2:
 
     def networks(self, key: Array) -> Networks:
         c, spec = self.config, self.spec
-        core_key, policy_key, value_key = jax.random.split(key, 3)
-        inputs = spec.obs_size * (1 + c.input_obs) + spec.action.size + 2
+        core_key, policy_key, value_key, eyes_key = jax.random.split(key, 4)
+        eyes, size = None, spec.obs_size
+        if spec.image_shape:
+            eyes, size = nn.ImageEncoder(spec.image_shape, c.channels, c.image_features, key=eyes_key), c.image_features
+        inputs = size * (1 + c.input_obs) + spec.action.size + 2
         if c.core == "attention":
             room = self.trial_episodes * spec.horizon
             core = AttentionCore(inputs, c.width, c.layers, c.heads, room, key=core_key)
@@ -161,7 +169,7 @@ class RL2:
         policy = nn.MLP((c.width, *c.hidden, spec.action.size), key=policy_key, hidden_bias=0.0)
         value = nn.MLP((c.width, *c.hidden, 1), key=value_key, hidden_bias=0.0)
         log_std = None if spec.discrete else jnp.full(spec.action.size, math.log(c.initial_std), jnp.float32)
-        return Networks(core, policy, value, log_std)
+        return Networks(eyes, core, policy, value, log_std)
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -183,7 +191,7 @@ class RL2:
         return recurrent.begin(self.spec, params.core, rows)
 
     def act(self, params: Networks, memory: Memory, obs: Array, key: Array, explore: bool):  # L3, L6
-        x = self.inputs(obs, memory.obs, memory.action, memory.reward, memory.over, memory.begun)
+        x = self.inputs(params, obs, memory.obs, memory.action, memory.reward, memory.over, memory.begun)
         before = memory.state
         if self.config.memory_reset == "episode":
             before = params.core.kept(memory.begun > 0, before, params.core.begin(memory.begun.shape))
@@ -206,8 +214,12 @@ class RL2:
 
     # -------------------------------------------------------------------------------------------- the sequence
 
-    def inputs(self, obs: Array, obs_before: Array, action: Array, reward: Array, over: Array, begun: Array) -> Array:
+    def inputs(
+        self, nets: Networks, obs: Array, obs_before: Array, action: Array, reward: Array, over: Array, begun: Array
+    ) -> Array:
         """What the core sees, [..., d]; all but obs are of the step before."""
+        if nets.eyes is not None:
+            obs, obs_before = nets.eyes(obs), nets.eyes(obs_before) if self.config.input_obs else obs_before
         before = jnp.concatenate([action, reward[..., None], over[..., None]], axis=-1)
         if self.config.input_obs:
             before = jnp.concatenate([obs_before, before], axis=-1)
@@ -218,7 +230,7 @@ class RL2:
     def sweep(self, nets: Networks, trials: Sequences) -> tuple[Actions, Array]:
         """The core over whole trials -> distributions of actions [N, L] and values [N, L]."""
         t, c = trials, self.config
-        x = self.inputs(t.obs, t.obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
+        x = self.inputs(nets, t.obs, t.obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
         fresh = t.begun == 0 if c.memory_reset == "episode" else None
         if c.core == "attention":
             h = nets.core(x, t.valid, fresh)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nacre.types import Discrete, EnvSpec, Step, task_count
+from nacre.types import Discrete, EnvSpec, Step, Trajectory, task_count
 
 TASK_SEED = 1337
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # (x, y): up, right, down, left
@@ -79,6 +79,10 @@ class Maze:
             raise ValueError(f"maze: openings is a probability, 0 to 1, got {self.openings}")
 
     @property
+    def horizon_steps(self) -> int:
+        return self.horizon or PER_CELL * self.size**2
+
+    @property
     def spec(self) -> EnvSpec:
         image = (4 * self.view + 3, 4 * self.view + 3, 3) if self.observations == "image" else ()
         names = tuple(
@@ -88,7 +92,7 @@ class Maze:
             name="maze",
             obs_size=math.prod(image) if image else len(names),
             action=Discrete(len(MOVES)),
-            horizon=self.horizon or PER_CELL * self.size**2,
+            horizon=self.horizon_steps,
             jittable=True,
             can_terminate=True,
             trial_episodes=self.episodes,
@@ -151,6 +155,20 @@ class Maze:
     def _observe(self, state: State) -> Array:
         seen = state.views[jnp.arange(state.cell.shape[0]), state.cell].astype(jnp.float32)
         return image(seen, self.view) if self.observations == "image" else seen
+
+    def regret(self, tasks: Task, episodes: Trajectory) -> Array:
+        """See nacre.types.Environment; [..., N, E, T]."""
+        far, left = distances(tasks), self.horizon_steps - jnp.arange(episodes.reward.shape[-1])
+        after = (episodes.info["y"] * self.size + episodes.info["x"]).astype(jnp.int32)
+        start = jnp.broadcast_to(tasks.start[:, None, None], after[..., :1].shape)
+        before = jnp.concatenate([start, after[..., :-1]], axis=-1)
+
+        def worth(cell, left):
+            """What a policy that knows the maze gets in `left` env steps."""
+            way = jnp.take_along_axis(jnp.broadcast_to(far[:, None], (*cell.shape[:-1], far.shape[-1])), cell, axis=-1)
+            return jnp.where(way == 0, 0.0, STEP * jnp.minimum(way, left) + TARGET * (way <= left))
+
+        return worth(before, left) - episodes.reward - worth(after, left - 1)
 
     def oracle(self, tasks: Task, obs: Array, t: Array) -> Array:
         """The move at env step t of a shortest way from the start: observations do not tell where one is."""

@@ -1,18 +1,36 @@
 """RL^2's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and
-rl2_config.json), which is for MuJoCo. `fast`: ours; only SHORT_BANDIT has been run to its end so far."""
+rl2_config.json), which is for MuJoCo. `fast`: ours."""
 
 from nacre.types import EnvSpec
 
-# A pull pays at once, so credit need not reach far: with a decay of 0.95 instead of 0.3 a bandit of 100 pulls learns nothing in
-# two million env steps.
-_BANDIT = dict(core="gru", epochs=4, updates_per_epoch=4, max_gradient=0.5, gae_decay=0.3)
+PAPER = frozenset(
+    "cheetah-dir cheetah-vel ant-dir ant-dir-2d ant-goal ant-goal-no-contact humanoid-dir walker-params hopper-params point-robot "
+    "sparse-point-robot".split()
+)
+
+_BANDIT = dict(core="gru", epochs=4, updates_per_epoch=4, max_gradient=0.5)
 SHORT_BANDIT = dict(
-    _BANDIT, width=32, tasks_per_iteration=512, learning_rate=1e-2, entropy_weight=0.01, env_steps=2_000_000,
+    _BANDIT, width=32, tasks_per_iteration=512, learning_rate=1e-2, gae_decay=0.3, entropy_weight=0.01, env_steps=2_000_000,
     decay_env_steps=2_000_000,
 )  # fmt: skip
+# What an action does for later pulls is lost in noise at first, so the horizon starts at the pull itself and grows.
+_RISING = dict(first_discount=0.3, learn_from="regret", gae_decay=0.5)
 LONG_BANDIT = dict(
-    _BANDIT, width=48, tasks_per_iteration=256, learning_rate=3e-3, entropy_weight=0.02, discount=0.95, env_steps=10_000_000,
-    decay_env_steps=10_000_000,
+    _BANDIT, **_RISING, width=64, tasks_per_iteration=256, learning_rate=5e-3, entropy_weight=0.02, discount=0.98,
+    discount_env_steps=3_000_000, env_steps=10_000_000, decay_env_steps=10_000_000,
+)  # fmt: skip
+MANY_ARMS = dict(LONG_BANDIT, width=96, discount_env_steps=5_000_000, env_steps=15_000_000, decay_env_steps=15_000_000)
+VERY_LONG = dict(tasks_per_iteration=64, discount=0.99, discount_env_steps=10_000_000, env_steps=30_000_000,
+                 decay_env_steps=30_000_000)  # fmt: skip
+# A step is remembered by the state it began in, which attention finds again at once and a recurrent core learns slowly.
+MDP = dict(
+    core="attention", layers=1, heads=2, width=64, input_obs=True, epochs=4, updates_per_epoch=4, max_gradient=0.5, **_RISING,
+    tasks_per_iteration=128, learning_rate=2e-3, entropy_weight=0.01, discount=0.97, discount_env_steps=4_000_000,
+    env_steps=10_000_000, decay_env_steps=10_000_000,
+)  # fmt: skip
+GRID = dict(
+    core="gru", width=64, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=256, learning_rate=3e-3,
+    gae_decay=0.9, discount=0.97, entropy_weight=0.03, env_steps=8_000_000, decay_env_steps=8_000_000,
 )  # fmt: skip
 GENERIC = dict(
     core="gru", width=128, epochs=4, updates_per_epoch=4, learning_rate=7e-4, max_gradient=0.5, gae_decay=0.95,
@@ -25,8 +43,19 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
     if name == "paper":
+        if family.split("/")[-1] not in PAPER:
+            raise ValueError(
+                f"the paper preset of rl2 is ProMP's for locomotion, which {family} is not; use the preset fast"
+            )
         return dict(episodes=2, env_steps=100 * 2 * spec.horizon * 501)
     if family == "bandit":
-        return dict(SHORT_BANDIT if spec.trial_episodes <= 20 else LONG_BANDIT)
+        if spec.trial_episodes <= 20:
+            return dict(SHORT_BANDIT)
+        found = MANY_ARMS if spec.action.size > 20 else LONG_BANDIT
+        return found | (VERY_LONG if spec.trial_episodes > 200 else {})
+    if family == "tabular-mdp":
+        return dict(MDP, tasks_per_iteration=max(16, 12_800 // (spec.trial_episodes * spec.horizon) // 16 * 16))
+    if family == "grid-navi":
+        return dict(GRID)
     trial = spec.trial_episodes * spec.horizon
     return dict(GENERIC, tasks_per_iteration=max(16, 20_000 // trial // 16 * 16), env_steps=20_000_000)

@@ -1,0 +1,58 @@
+"""Presets of rl2 and varibad: every family has one that its configuration takes, or a reason why not."""
+
+import pytest
+
+from nacre._settings import LoopConfig
+from nacre.algorithms import registry
+from nacre.envs.registry import FAMILIES, VARIANTS, make_family
+from nacre.presets import rl2, varibad
+
+LOOP = {field for field in LoopConfig.__dataclass_fields__}
+EXTRA = {"ml10", "ml25", "ml45"}
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(VARIANTS) - EXTRA))
+@pytest.mark.parametrize(("algorithm", "presets"), [("rl2", rl2), ("varibad", varibad)])
+def test_each_family_has_presets(algorithm, presets, family):
+    env = make_family(family)
+    for name in ("fast", "paper"):
+        try:
+            values = presets.preset(name, family, env.spec)
+        except ValueError as error:
+            assert name == "paper" and family in str(error) and "fast" in str(error)
+            continue
+        own = {k: v for k, v in values.items() if k not in LOOP}
+        made = registry.make_algorithm(algorithm, env.spec, own)
+        assert values["env_steps"] >= made.minimum_env_steps(env)
+        made.check_family(env)
+
+
+def test_paper_presets_are_the_official_ones():
+    spec = make_family("grid-navi").spec
+    grid = registry.make_algorithm(
+        "varibad", spec, {k: v for k, v in varibad.preset("paper", "grid-navi", spec).items() if k not in LOOP}
+    )
+    c = grid.config
+    assert (c.tasks_per_iteration, c.epochs, c.updates_per_epoch, c.clip, c.learning_rate) == (16, 2, 4, 0.05, 7e-4)
+    assert (c.latent_size, c.kl_weight, c.belief_trials, c.belief_updates, c.width, c.elbo_weighting) == (
+        5,
+        0.01,
+        25,
+        3,
+        64,
+        "official",
+    )
+    assert varibad.preset("paper", "hopper-params", spec)["state_weight"] == 1.0
+    assert varibad.preset("paper", "varibad/ant-dir", spec) == varibad.preset("paper", "ant-dir", spec)
+    with pytest.raises(ValueError, match="paper has no bandit"):
+        varibad.preset("paper", "bandit", spec)
+    with pytest.raises(ValueError, match="ProMP's for locomotion, which bandit is not"):
+        rl2.preset("paper", "bandit", spec)
+
+
+def test_presets_of_bandits_follow_arms_and_pulls():
+    at = lambda arms, pulls: rl2.preset("fast", "bandit", make_family("bandit", arms=arms, pulls=pulls).spec)  # noqa: E731
+    assert at(5, 10) == rl2.SHORT_BANDIT and at(10, 100) == rl2.LONG_BANDIT and at(50, 100) == rl2.MANY_ARMS
+    assert at(50, 500) == rl2.MANY_ARMS | rl2.VERY_LONG
+    mdp = lambda n: rl2.preset("fast", "tabular-mdp", make_family("tabular-mdp", episodes=n).spec)  # noqa: E731
+    assert mdp(10)["tasks_per_iteration"] == 128 and mdp(25)["tasks_per_iteration"] == 48
