@@ -19,7 +19,7 @@ from nacre.envs.point_robot import PointRobot
 from nacre.envs.tabular import TabularMdp
 from nacre.evaluate import Oracle
 from nacre.types import Discrete, EnvSpec, Step
-from nacre.updates import ppo
+from nacre.updates import baselines, ppo
 from nacre.updates.trials import learnt_from, sequences
 
 KEY = jax.random.key(0)
@@ -451,3 +451,29 @@ def test_images_go_through_convolutions_and_only_there():
     grads = jax.grad(lambda n: jnp.square(rl2.sweep(n, batch)[1]).sum())(nets)
     assert all(np.abs(f).max() > 0 for f in grads.eyes.filters)
     assert make(FAMILIES["discrete"]).networks(KEY).eyes is None
+
+
+def test_linear_baseline_is_ridge_regression_per_task():
+    rng = np.random.default_rng(0)
+    obs, returns = rng.normal(size=(2, 30, 2)).astype(np.float32), rng.normal(size=(2, 30)).astype(np.float32)
+    time, weight = np.tile(np.arange(30.0) % 15, (2, 1)), (rng.random((2, 30)) < 0.8).astype(np.float32)
+    found = baselines.linear(*map(jnp.asarray, (obs, time, returns, weight)))
+    for i in range(2):
+        t = time[i] / 100
+        x = np.column_stack([obs[i], obs[i] ** 2, t, t**2, t**3, np.ones(30)])
+        keep = weight[i] > 0
+        system = np.vstack([x[keep], np.sqrt(1e-5) * np.eye(x.shape[1])])
+        solution = np.linalg.lstsq(system, np.append(returns[i][keep], np.zeros(x.shape[1])), rcond=None)[0]
+        np.testing.assert_allclose(found[i], x @ solution, atol=2e-3)
+
+
+def test_linear_baseline_takes_away_what_time_and_state_explain():
+    env = FAMILIES["continuous"]
+    advantage = {}
+    for baseline in ("learnt", "linear"):
+        rl2 = make(env, baseline=baseline, advantages="episode", discount=0.9, gae_decay=1.0)
+        seen = sequences(trials(rl2, env)[1], env.spec)
+        seen = seen._replace(extras={**seen.extras, "value": jnp.zeros_like(seen.reward)})
+        advantage[baseline], returns = map(np.asarray, rl2.targets(seen, jnp.ones(()), 0))
+    np.testing.assert_allclose(returns, advantage["learnt"], atol=1e-4)  # what is left is the return's
+    assert advantage["linear"].std() < 0.3 * returns.std() and abs(advantage["linear"].mean()) < 0.01

@@ -36,7 +36,7 @@ from nacre.types import (
     require_not_negative,
     require_positive,
 )  # fmt: skip
-from nacre.updates import ppo, recurrent
+from nacre.updates import baselines, ppo, recurrent
 from nacre.updates.recurrent import Memory
 from nacre.updates.trials import Sequences, advantages, draw_tasks, learnt_from, require_regret, sequences
 
@@ -58,6 +58,7 @@ class Config:
     )
     input_reset: bool = False  # the first step of an episode sees zeros instead of the action, reward and end before it
     advantages: Literal["trial", "episode"] = "trial"  # trial: credit crosses episodes
+    baseline: Literal["learnt", "linear"] = "learnt"  # linear: fitted to each task's returns, as in rllab and ProMP
     free_episodes: int = 0  # of a trial's first ones rewards do not count (E-RL^2)
     episodes: int = 0  # of a trial in training; 0: the family's
     tasks: Literal["fresh", "fixed"] = "fresh"  # fresh: drawn from the family's distribution; fixed: its training tasks
@@ -248,7 +249,11 @@ class RL2:
         reward = jnp.where(trials.episode < c.free_episodes, 0.0, trials.train_reward) / jnp.sqrt(scale)
         value = trials.extras["value"]
         discount = ppo.rising(c.first_discount, c.discount, c.discount_env_steps, env_steps)
-        found = advantages(trials, reward, value, discount, c.gae_decay, c.advantages == "episode")
+        of = partial(advantages, trials, reward, discount=discount, per_episode=c.advantages == "episode")
+        if c.baseline == "linear":
+            time = jnp.arange(value.shape[1]) % self.spec.horizon + jnp.zeros_like(value)
+            value = baselines.linear(trials.obs, time, of(jnp.zeros_like(value), decay=1.0), trials.weight)
+        found = of(value, decay=c.gae_decay)
         return found, found + value
 
     def objective(self, nets: Networks, batch: tuple[Sequences, Array, Array]) -> tuple[Array, dict[str, Array]]:

@@ -47,7 +47,8 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
             raise ValueError(
                 f"the paper preset of rl2 is ProMP's for locomotion, which {family} is not; use the preset fast"
             )
-        return dict(episodes=2, env_steps=100 * 2 * spec.horizon * 501)
+        return dict(episodes=2, env_steps=100 * 2 * spec.horizon * 501, advantages="episode", input_reset=True, baseline="linear",
+                    truncate=32, value_weight=0.0)  # fmt: skip
     if family == "bandit":
         if spec.trial_episodes <= 20:
             return dict(SHORT_BANDIT)
