@@ -71,6 +71,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", required=True)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--tuning-trials", type=int, default=2000)
+    parser.add_argument(
+        "--held-out", action="store_true", help="score on the family's 1000 held-out tasks, over and over"
+    )
     parser.add_argument("--only", nargs="+", help="some of the algorithms, by name")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -80,6 +83,8 @@ def main() -> None:
         env = Bandit(pulls=numbers[0], arms=numbers[1]) if make is Bandit else TabularMdp(episodes=numbers[0])
         draw, tune, run = jax.random.split(jax.random.key(args.seed), 3)
         tasks, others = env.sample_tasks(draw, args.trials), env.sample_tasks(tune, args.tuning_trials)
+        if args.held_out:  # as nacre evaluate does
+            tasks = take_tasks(env.test_tasks, np.arange(args.trials) % task_count(env.test_tasks))
         names = list(module.players(env.spec))
         published = dict(zip((*names, "RL^2"), PUBLISHED[args.family].get(numbers, "").split(), strict=False))
         print(f"{args.family} {row}, {args.trials} trials; published RL^2 {published.get('RL^2', '-')}", flush=True)
