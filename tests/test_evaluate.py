@@ -284,7 +284,9 @@ def test_result_of_one_agent():
     assert result.references["oracle"] == pytest.approx([13.4] * 8, abs=0.05)
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
     named = "algorithm env preset seeds env_steps split deterministic repetitions shots intervals per_task task_params"
-    assert list(value) == ["schema", *named.split(), "trial_return", "references"]
+    assert list(value) == ["schema", *named.split(), "trial_return", "references", "trial_interval"]
+    low, high = result.trial_interval
+    assert low < result.trial_return < high
     assert (value["schema"], value["seeds"], value["env_steps"], value["split"]) == (1, [0], 1000, "test")
     assert (value["deterministic"], value["repetitions"], value["preset"]) == (True, 2, "fast")
     assert set(value["references"]) == {"random", "still", "oracle", "no_adaptation"}

@@ -267,11 +267,13 @@ def summary(returns: np.ndarray, seed: int = 0, success: np.ndarray | None = Non
     """Fields of Result from returns and success [S, R, N, K]; seed: of the bootstrap."""
     by_task = returns.astype(np.float64).mean(axis=1)  # [S, N, K]
     shots = stats.mean(by_task)
+    trial = stats.interval(by_task.sum(axis=-1, keepdims=True), np.random.default_rng(seed))
     return {
         "shots": shots.tolist(),
         "intervals": stats.interval(by_task, np.random.default_rng(seed)).T.tolist(),
         "per_task": by_task.mean(axis=0).tolist(),
         "trial_return": float(shots.sum()),
+        "trial_interval": np.ravel(trial).tolist(),
         **({} if success is None else success_summary(success, seed)),
     }
 

@@ -29,6 +29,7 @@ class Result:
     trial_return: float  # mean over trials of the sum over their episodes
     references: dict[str, list[float] | None]  # random, still, oracle, no_adaptation: per shot
     exploration_episodes: int = field(default=0, repr=False)  # episodes before the reported adaptation; not in the JSON
+    trial_interval: list[float] | None = None  # 95 % [low, high] of trial_return, as intervals
     # share of trials that succeed per shot, its intervals, and per task; None, and not in the JSON, where none is known
     success: list[float] | None = None
     success_intervals: list[list[float]] | None = None
@@ -68,7 +69,8 @@ class Result:
             lines.append([f"{self.exploration_episodes}-{len(self.shots) - 1}", means[0], "", *means[1:], *share])
         if self.exploration_episodes == 0 and len(self.shots) > 1:
             sums = [f"{np.sum(shots):.{digits}f}" for shots in (self.shots, *known.values())]
-            lines.append(["sum", sums[0], "", *sums[1:], *([] if self.success is None else ["", ""])])
+            ends = " to ".join(f"{end:.{digits}f}" for end in self.trial_interval or ())
+            lines.append(["sum", sums[0], ends, *sums[1:], *([] if self.success is None else ["", ""])])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         return "\n".join([self._title(), *text, *self._gap(known)])
