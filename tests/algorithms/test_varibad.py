@@ -12,6 +12,7 @@ import pytest
 
 from nacre import distributions, nn, rollout
 from nacre.algorithms.varibad import Config, VariBAD
+from nacre.envs.cheetah import CheetahDir
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import PointRobot
 from nacre.types import Discrete, EnvSpec, Step
@@ -307,3 +308,12 @@ def test_a_supervised_belief_learns_the_task():
     beliefs = state.params.model.encoder(x)[:, -1, :2]
     np.testing.assert_allclose(state.params.model.task(beliefs), x.task, atol=0.4)
     assert set(metrics) == {"belief/task", "belief/kl"} and state.params.model.reward is None
+
+
+def test_families_on_the_host_train_as_well():
+    """init is traced by the training loop, where host families cannot draw tasks; the rest of an iteration is not."""
+    env = CheetahDir(horizon=5)
+    varibad = make(env, tasks_per_iteration=2, updates_per_epoch=1, episodes=2)
+    state = jax.jit(lambda k: varibad.init(k, env, 0))(KEY)
+    before, after = np.array(state.params.actor.log_std), varibad.iterate(state, env, KEY, "iteration")[0]
+    assert int(after.env_steps) == 20 and (np.asarray(after.params.actor.log_std) != before).all()

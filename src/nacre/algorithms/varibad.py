@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -260,8 +261,7 @@ class VariBAD:
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c, spec = self.config, self.spec
-        one = env.sample_tasks(key, 1)
-        task_size = sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(one))
+        task_size = sum(math.prod(np.shape(x)[1:]) for x in jax.tree.leaves(env.train_tasks))
         actor, model = self.networks(key, task_size)
         obs_scale = nn.Normaliser(spec.obs_size) if c.normalise_obs else None
         params = Params(actor, model, obs_scale, nn.Normaliser(2 * c.latent_size) if c.normalise_belief else None)
