@@ -51,6 +51,25 @@ def test_each_family_draws(family, titles, shots, tasks):
         assert len(labels) >= 2
 
 
+def test_grid_draws_paths_and_where_the_goal_is_believed():
+    for shots, tasks in ((1, 1), (4, None)):
+        found = evaluation("grid-navi", shots, tasks, steps=15)
+        n, random = len(found["tasks"]), np.random.default_rng(1)
+        found["info"] = {name: random.integers(0, 5, (shots, n, 15)).astype(float) for name in "xy"}
+        titles = ["Where the agent goes, shot by shot", "How soon goals are found"]
+        assert [title for title, _, _ in make_family("grid-navi").pictures(found)] == titles
+        found["info"]["belief/pays"] = random.random((shots, n, 15, 25))
+        first, *others = make_family("grid-navi").pictures(found)
+        assert "believes the goal is" in first[0] and [title for title, _, _ in others] == titles
+        shown = [axis for axis in first[2].axes if axis.images]
+        assert len(shown) == min(shots, 4) * 8
+    # column by column: cell 5 x + y of the belief is drawn at (x, y)
+    task = int(pictures.spread(found["tasks"].sum(axis=-1), 5)[-2])
+    image = shown[0].images[0].get_array()
+    np.testing.assert_allclose(image[3, 1], found["info"]["belief/pays"][0, task, 0, 5 * 1 + 3])
+    assert shown[0].lines[-1].get_xydata()[0].tolist() == found["tasks"][task].tolist()
+
+
 def test_shots_chosen():
     assert pictures.chosen_shots(20, 5, 8) == [0, 1, 2, 3, 4, 5, 10, 19]
     assert pictures.chosen_shots(3, 2, 4) == [0, 1, 2]

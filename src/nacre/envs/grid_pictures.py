@@ -34,7 +34,7 @@ def grid_pictures(evaluation: dict, size: int) -> list[Picture]:
     ]
     if BELIEF in info:
         belief = np.asarray(info[BELIEF], float)  # [K, N, T, cells]
-        task = int(spread(goals.sum(axis=-1), 5)[-2])
+        task = int(spread(goals.sum(axis=-1), 5)[-2:][0])  # a far one
         pictures.insert(
             0,
             (
