@@ -67,6 +67,35 @@ def test_only_an_agent_that_infers_its_task_earns_anything(tmp_path, discrete):
     assert abs(result.references["no_adaptation"][2]) / HORIZON < 0.4
 
 
+ON_POLICY = dict(
+    tasks_per_iteration=64, epochs=4, updates_per_epoch=2, learning_rate=5e-3, discount=0.9, gae_decay=0.5, entropy_weight=0.0,
+    env_steps=100_000, eval_every=100_000,
+)  # fmt: skip
+AGENTS = {
+    "gru": ("rl2", dict(core="gru", width=16)),
+    "attention": ("rl2", dict(core="attention", layers=1, heads=2, width=16)),
+    "varibad": ("varibad", dict(latent_size=2, width=16, embeddings=(8, 0, 8), hidden=(16,), policy_embeddings=(8, 8),
+                                reward_hidden=(16,), elbo_beliefs=0, elbo_decodes=0, truncate=0, initial_env_steps=0,
+                                belief_updates=4, belief_learning_rate=5e-3, belief_capacity=500, clip=0.2, value_clip=0.0,
+                                elbo_weighting="corrected")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("agent", "discrete"), [("gru", False), ("attention", True), ("varibad", False)]
+)
+def test_agents_that_learn_within_the_episode_know_the_sign_from_the_second_step_on(tmp_path, agent, discrete):
+    """What the first step pays tells the sign, so the first episode can have 4 of 5, and later ones all."""
+    name, options = AGENTS[agent]
+    options = {**ON_POLICY, **options}
+    trained = nacre.train(name, HiddenSign(discrete), seed=0, out=tmp_path / "run", progress=False, **options)
+    result = nacre.evaluate(trained, repetitions=10)
+    first, *later = (shot / HORIZON for shot in result.shots)
+    assert first > 0.6
+    assert min(later) > 0.85
+    assert result.references["no_adaptation"][2] / HORIZON < 0.85
+
+
 def test_sparse_point_robot_learns_to_find_goals(tmp_path):
     """A fifth of the main job: chance and a standing robot earn 0.0, no adaptation well under what is asked here."""
     short = dict(env_steps=200_000, eval_every=400_000)
