@@ -81,9 +81,7 @@ AGENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("agent", "discrete"), [("gru", False), ("attention", True), ("varibad", False)]
-)
+@pytest.mark.parametrize(("agent", "discrete"), [("gru", False), ("attention", True), ("varibad", False)])
 def test_agents_that_learn_within_the_episode_know_the_sign_from_the_second_step_on(tmp_path, agent, discrete):
     """What the first step pays tells the sign, so the first episode can have 4 of 5, and later ones all."""
     name, options = AGENTS[agent]

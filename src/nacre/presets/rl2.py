@@ -64,5 +64,9 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
         return dict(MDP, tasks_per_iteration=max(16, 12_800 // (spec.trial_episodes * spec.horizon) // 16 * 16))
     if family in ("grid-navi", "maze"):
         return dict(GRID if family == "grid-navi" else MAZE)
+    if not spec.discrete:
+        return dict(
+            GENERIC, tasks_per_iteration=64, discount=0.98, entropy_weight=0.0, initial_std=0.6, env_steps=10_000_000
+        )
     trial = spec.trial_episodes * spec.horizon
     return dict(GENERIC, tasks_per_iteration=max(16, 20_000 // trial // 16 * 16), env_steps=20_000_000)
