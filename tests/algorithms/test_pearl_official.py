@@ -4,6 +4,7 @@ and noise: tests/fixtures/pearl_update.npz."""
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,24 +48,15 @@ def mlp(when: str, name: str, template: nn.MLP) -> nn.MLP:
     if name == "policy":
         weights[-1] = np.concatenate([weights[-1], OFFICIAL[f"{when}/policy/last_fc_log_std.weight"].T], axis=1)
         biases[-1] = np.concatenate([biases[-1], OFFICIAL[f"{when}/policy/last_fc_log_std.bias"]])
-    fresh = object.__new__(nn.MLP)
-    object.__setattr__(fresh, "weights", tuple(map(jnp.asarray, weights)))
-    object.__setattr__(fresh, "biases", tuple(map(jnp.asarray, biases)))
-    object.__setattr__(fresh, "norm", False)
+    found = tuple(map(jnp.asarray, weights)), tuple(map(jnp.asarray, biases))
+    fresh = eqx.tree_at(lambda net: (net.weights, net.biases), template, found)
     assert jax.tree.structure(fresh) == jax.tree.structure(template)
     return fresh
 
 
 def networks(when: str, template: Networks) -> Networks:
-    encoder = object.__new__(nn.ContextEncoder)
-    for field, value in (
-        ("net", mlp(when, "encoder", template.encoder.net)),
-        ("core", None),
-        ("head", None),
-    ):
-        object.__setattr__(encoder, field, value)
-    policy = object.__new__(nn.GaussianPolicy)
-    object.__setattr__(policy, "net", mlp(when, "policy", template.sac.policy.net))
+    encoder = eqx.tree_at(lambda e: e.net, template.encoder, mlp(when, "encoder", template.encoder.net))
+    policy = eqx.tree_at(lambda p: p.net, template.sac.policy, mlp(when, "policy", template.sac.policy.net))
     critics = (mlp(when, "q1", template.sac.critics[0]), mlp(when, "q2", template.sac.critics[1]))
     value, target = mlp(when, "v", template.sac.value), mlp(when, "target_v", template.sac.target)
     return Networks(encoder, sac.Networks(critics, value, target, policy, jnp.zeros(())))
