@@ -1,6 +1,5 @@
 """RL^2 and PPO piece by piece: sweep against acting step by step, what resets what, how far credit reaches."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import equinox as eqx
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ender import Ender
 from nacre import nn, rollout
 from nacre.algorithms.rl2 import RL2, Config
 from nacre.attention import AttentionCore
@@ -18,38 +18,11 @@ from nacre.envs.maze import Maze
 from nacre.envs.point_robot import PointRobot
 from nacre.envs.tabular import TabularMdp
 from nacre.evaluate import Oracle
-from nacre.types import Discrete, EnvSpec, Step
 from nacre.updates import baselines, ppo
 from nacre.updates.trials import learnt_from, sequences
 
 KEY = jax.random.key(0)
 TINY = dict(width=8, tasks_per_iteration=6, updates_per_epoch=2, epochs=2)
-
-
-@dataclass(frozen=True)
-class Ender:
-    """Two actions; the second ends the episode with probability 0.5. The task is a number that is added to the reward."""
-
-    spec = EnvSpec(
-        name="ender", obs_size=1, action=Discrete(2), horizon=5, jittable=True, can_terminate=True, trial_episodes=3
-    )
-    train_tasks = test_tasks = np.array([[0.0], [1.0]], np.float32)
-
-    def sample_tasks(self, key, n):
-        return jax.random.uniform(key, (n, 1))
-
-    def reset(self, key, tasks):
-        return (jnp.asarray(tasks), key), jnp.zeros((tasks.shape[0], 1))
-
-    def step(self, state, action, active):
-        tasks, key = state
-        key, coin = jax.random.split(key)
-        ends = (action == 1) & (jax.random.uniform(coin, action.shape) < 0.5)
-        reward = tasks[:, 0] + action
-        return (tasks, key), Step(action[:, None] + 0.0, reward, reward, ends, {})
-
-    def oracle(self, tasks, obs, t):
-        return None
 
 
 FAMILIES = {"discrete": Ender(), "continuous": PointRobot(n_train=4, n_test=2)}

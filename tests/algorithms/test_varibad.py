@@ -1,6 +1,5 @@
 """VariBAD piece by piece: the evidence lower bound against loops and exact posteriors, what is trained by what, the buffer."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import equinox as eqx
@@ -10,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from ender import Ender
 from nacre import distributions, nn, rollout
 from nacre.algorithms.varibad import Config, VariBAD
 from nacre.envs.cheetah import CheetahDir
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import PointRobot
-from nacre.types import Discrete, EnvSpec, Step
+from nacre.types import Discrete, EnvSpec
 from nacre.updates import elbo
 from nacre.updates.trials import sequences
 
@@ -23,33 +23,6 @@ KEY = jax.random.key(0)
 TINY = dict(latent_size=2, width=6, embeddings=(3, 4, 6), hidden=(8,), policy_embeddings=(4, 4), reward_hidden=(7,),
             state_hidden=(5,), task_hidden=(5,), belief_trials=3, belief_capacity=10, tasks_per_iteration=4,
             updates_per_epoch=2, epochs=2, elbo_beliefs=0, elbo_decodes=0, truncate=0)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ender:
-    """Two actions; the second ends the episode with probability 0.5. The task is a number that is added to the reward."""
-
-    spec = EnvSpec(
-        name="ender", obs_size=1, action=Discrete(2), horizon=5, jittable=True, can_terminate=True, trial_episodes=3,
-        states=((0.0,), (1.0,)),
-    )  # fmt: skip
-    train_tasks = test_tasks = np.array([[0.0], [1.0]], np.float32)
-
-    def sample_tasks(self, key, n):
-        return jax.random.normal(key, (n, 1))
-
-    def reset(self, key, tasks):
-        return (jnp.asarray(tasks), key), jnp.zeros((tasks.shape[0], 1))
-
-    def step(self, state, action, active):
-        tasks, key = state
-        key, coin = jax.random.split(key)
-        ends = (action == 1) & (jax.random.uniform(coin, action.shape) < 0.5)
-        reward = tasks[:, 0] + action
-        return (tasks, key), Step(action[:, None] + 0.0, reward, reward, ends, {})
-
-    def oracle(self, tasks, obs, t):
-        return None
 
 
 FAMILIES = {"discrete": Ender(), "continuous": PointRobot(n_train=4, n_test=2)}

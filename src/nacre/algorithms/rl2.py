@@ -22,13 +22,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from nacre import nn, rollout
+from nacre import nn
 from nacre.attention import AttentionCore
 from nacre.distributions import Actions
 from nacre.types import (
     Environment,
     EnvSpec,
-    Metric,
     Trajectory,
     Transition,
     require_fraction,
@@ -38,12 +37,13 @@ from nacre.types import (
 )  # fmt: skip
 from nacre.updates import baselines, ppo, recurrent
 from nacre.updates.recurrent import Memory
-from nacre.updates.trials import Sequences, advantages, draw_tasks, learnt_from, require_regret, sequences
+from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, require_regret, sequences
 
 
 @dataclass(frozen=True)
 class Config:
-    """Bare defaults are ProMP's baseline RL^2, which PEARL is compared with (ProMP branch full_code, rl2_run_sweep.py)."""
+    """Bare defaults have the sizes of ProMP's baseline RL^2, which PEARL is compared with (ProMP branch full_code,
+    rl2_run_sweep.py), and the paper's choices; the preset `paper` is that baseline in all."""
 
     core: Literal["gru", "lstm", "attention"] = "lstm"
     width: int = 64  # units of the core
@@ -138,8 +138,7 @@ class RL2:
     spec: EnvSpec
     metrics_help = {  # noqa: RUF012  read only
         **ppo.METRICS,
-        "collect/return": Metric("reward", "mean return of the trials' episodes"),
-        "collect/return_last": Metric("reward", "mean return of the trials' last episodes"),
+        **METRICS,
     }
 
     def __post_init__(self):
@@ -175,8 +174,8 @@ class RL2:
     @property
     def adam(self) -> optax.GradientTransformation:
         c = self.config
-        steps = c.epochs * c.updates_per_epoch * c.decay_env_steps // self.iteration_env_steps
-        return ppo.adam(c.learning_rate, c.max_gradient, max(steps, 1) if c.decay_env_steps else 0)
+        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.epochs * c.updates_per_epoch)
+        return ppo.adam(c.learning_rate, c.max_gradient, steps)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
@@ -305,10 +304,8 @@ class RL2:
         c = self.config
         task_key, trial_key, learn_key = jax.random.split(key, 3)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)
-        data, _ = rollout.trial(env, self, state.nets, tasks, trial_key, episodes=self.trial_episodes, explore=True)
-        returns = data.episode_return  # [K, N, 1]
-        metrics = {"collect/return": returns.mean(), "collect/return_last": returns[-1].mean()}
-        state, more = _learn(self, state, learnt_from(env, c.learn_from, tasks, data), learn_key)
+        data, metrics = collect(env, self, state.nets, tasks, trial_key, learn_from=c.learn_from)
+        state, more = _learn(self, state, data, learn_key)
         return state, {**metrics, **more}
 
 

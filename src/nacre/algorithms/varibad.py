@@ -25,12 +25,11 @@ import numpy as np
 import optax
 from jax import Array
 
-from nacre import nn, rollout
+from nacre import nn
 from nacre.distributions import Actions
 from nacre.types import (
     Environment,
     EnvSpec,
-    Metric,
     Trajectory,
     Transition,
     require_fraction,
@@ -41,7 +40,7 @@ from nacre.types import (
 )  # fmt: skip
 from nacre.updates import elbo, ppo
 from nacre.updates.elbo import Elbo, Experience, Model
-from nacre.updates.trials import Sequences, advantages, draw_tasks, encoded, learnt_from, require_regret, sequences
+from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, encoded, require_regret, sequences
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,7 @@ class VariBAD:
     metrics_help = {  # noqa: RUF012  read only
         **ppo.METRICS,
         **elbo.METRICS,
-        "collect/return": Metric("reward", "mean return of the trials' episodes"),
-        "collect/return_last": Metric("reward", "mean return of the trials' last episodes"),
+        **METRICS,
     }
 
     def __post_init__(self):
@@ -240,20 +238,17 @@ class VariBAD:
         hidden = c.reward_hidden, c.state_hidden, c.task_hidden
         return Actor(policy, value, log_std), self.elbo.model(c.embeddings, c.width, hidden, task_size, model_key)
 
-    def steps(self, per_iteration: int) -> int:
-        """Gradient steps over which a learning rate falls; 0: it does not."""
-        decay = self.config.decay_env_steps
-        return max(1, per_iteration * decay // self.iteration_env_steps) if decay else 0
-
     @property
     def adam(self) -> optax.GradientTransformation:
         c = self.config
-        return ppo.adam(c.learning_rate, c.max_gradient, self.steps(c.epochs * c.updates_per_epoch))
+        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.epochs * c.updates_per_epoch)
+        return ppo.adam(c.learning_rate, c.max_gradient, steps)
 
     @property
     def belief_adam(self) -> optax.GradientTransformation:
         c = self.config
-        return ppo.adam(c.belief_learning_rate, c.belief_max_gradient, self.steps(c.belief_updates))
+        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.belief_updates)
+        return ppo.adam(c.belief_learning_rate, c.belief_max_gradient, steps)
 
     def trained(self, params: Params) -> Any:
         """What PPO's gradient may change."""
@@ -414,10 +409,7 @@ class VariBAD:
         c = self.config
         task_key, trial_key, learn_key = jax.random.split(key, 3)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)
-        data, _ = rollout.trial(env, self, state.params, tasks, trial_key, episodes=self.trial_episodes, explore=True)
-        returns = data.episode_return  # [K, N, 1]
-        metrics = {"collect/return": returns.mean(), "collect/return_last": returns[-1].mean()}
-        data = learnt_from(env, c.learn_from, tasks, data)
+        data, metrics = collect(env, self, state.params, tasks, trial_key, learn_from=c.learn_from)
         state, more = _learn(self, state, data, tasks, learn_key, phase == "initial")
         return state, {**metrics, **more}
 

@@ -100,6 +100,11 @@ def adam(learning_rate: float, max_gradient: float = 0.0, steps: int = 0) -> opt
     return optax.chain(clip, optax.adam(rate))
 
 
+def decay_steps(decay_env_steps: int, iteration_env_steps: int, per_iteration: int) -> int:
+    """The gradient steps that fall within so many env steps, at least one; 0 for 0."""
+    return max(1, per_iteration * decay_env_steps // iteration_env_steps) if decay_env_steps else 0
+
+
 def rising(first: float, last: float, over: int, now: Array) -> Array | float:
     """A discount that rises from `first` to `last` in `over` env steps, 1 - discount falling geometrically; over 0: `last`."""
     if not over:

@@ -6,8 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nacre.types import Environment, EnvSpec, Trajectory, take_tasks, task_count
+from nacre import rollout
+from nacre.types import Environment, EnvSpec, Metric, Trajectory, take_tasks, task_count
 from nacre.updates import ppo
+
+METRICS = {
+    "collect/return": Metric("reward", "mean return of the trials' episodes"),
+    "collect/return_last": Metric("reward", "mean return of the trials' last episodes"),
+}
 
 
 class Sequences(NamedTuple):
@@ -89,6 +95,16 @@ def advantages(
     nothing = jnp.zeros(valid.shape[0])
     found = ppo.advantages(reward * valid, value * valid, nothing, alive * more, discount, decay)
     return jnp.take_along_axis(found, jnp.argsort(order, axis=1), axis=1)
+
+
+def collect(
+    env: Environment, algorithm: Any, params: Any, tasks: Any, key: Array, *, learn_from: str
+) -> tuple[Trajectory, dict[str, Array]]:
+    """A trial of algorithm.trial_episodes episodes on each task -> trials [K, N, 1, T] with what is learnt from, metrics."""
+    data, _ = rollout.trial(env, algorithm, params, tasks, key, episodes=algorithm.trial_episodes, explore=True)
+    returns = data.episode_return  # [K, N, 1]
+    metrics = {"collect/return": returns.mean(), "collect/return_last": returns[-1].mean()}
+    return learnt_from(env, learn_from, tasks, data), metrics
 
 
 def draw_tasks(env: Environment, which: str, key: Array, n: int) -> Any:
