@@ -178,9 +178,9 @@ class RecurrentCore(eqx.Module):
 
     def once(self, x: Array, state: Array) -> Array:
         """One step: inputs x [..., d], state [..., state_size] -> state."""
-        again = _products(self.output(state), self._gates(self.again), self._again_bias)
-        shares = _products(x, self._gates(self.into), self._gates(self.bias))
-        return jnp.concatenate(self._cell(shares, again, self._parts(state)), axis=-1)
+        again = products(self.output(state), self._gates(self.again), self._again_bias)
+        shares = products(x, self._gates(self.into), self._gates(self.bias))
+        return jnp.concatenate(self.cell(shares, again, self._parts(state)), axis=-1)
 
     def __call__(
         self, x: Array, state: Array, valid: Array | None = None, fresh: Array | None = None, truncate: int = 0
@@ -191,15 +191,18 @@ class RecurrentCore(eqx.Module):
         gradients do not reach back beyond multiples of so many steps (truncated back-propagation); 0: they do.
         """
         n, t = x.shape[:2]
-        flat = x.swapaxes(0, 1).reshape(t * n, -1)
-        shares = _products(flat, self._gates(self.into), self._gates(self.bias))
-        shares = tuple(share.reshape(t, n, -1) for share in shares)
+        shares, *weights = self.prepared(x)
         keep = jnp.ones((t, n), bool) if valid is None else valid.swapaxes(0, 1)
         forget = jnp.zeros((t, n), bool) if fresh is None else fresh.swapaxes(0, 1)
         cut = jnp.arange(t) % truncate == 0 if truncate else jnp.zeros(t, bool)
-        weights = self._gates(self.again), self._again_bias
-        states = _sweep(self._cell, *weights, shares, self._parts(state), (keep, forget, cut))
+        states = _sweep(self.cell, *weights, shares, self._parts(state), (keep, forget, cut))
         return states[0].swapaxes(0, 1), jnp.concatenate([part[-1] for part in states], axis=-1)
+
+    def prepared(self, x: Array) -> tuple["Parts", "Parts", "Parts"]:
+        """For a sweep over x [N, T, d]: the input's shares of the gates [T, N, width], weights and biases of the state's."""
+        n, t = x.shape[:2]
+        shares = products(x.swapaxes(0, 1).reshape(t * n, -1), self._gates(self.into), self._gates(self.bias))
+        return tuple(share.reshape(t, n, -1) for share in shares), self._gates(self.again), self._again_bias
 
     def _gates(self, x: Array) -> "Parts":
         """One array [..., width] per gate: elementwise work on slices of a wide array takes three times as long on a CPU."""
@@ -214,7 +217,8 @@ class RecurrentCore(eqx.Module):
         return (zero,) * 4 if self.candidate_bias is None else (zero, zero, self.candidate_bias)
 
     @property
-    def _cell(self) -> Callable:
+    def cell(self) -> Callable:
+        """(shares of the input, of the state, the state) -> the state, each as one array per gate or part."""
         return _lstm if self.candidate_bias is None else _gru
 
 
@@ -222,7 +226,7 @@ Parts = tuple[Array, ...]
 Marks = tuple[Array, Array, Array]  # keep [T, N], forget [T, N], cut [T]: gradients end before this step
 
 
-def _products(x: Array, weights: Parts, biases: Parts) -> Parts:
+def products(x: Array, weights: Parts, biases: Parts) -> Parts:
     return tuple(x @ weight + bias for weight, bias in zip(weights, biases, strict=True))
 
 
@@ -256,7 +260,7 @@ def _states(cell, weights, biases, shares, start, marks):
     def step(state, inputs):
         share, keep, forget = inputs
         before = tuple(jnp.where(forget[:, None], 0.0, x) for x in state)
-        again = _products(before[0], weights, biases)
+        again = products(before[0], weights, biases)
         after = cell(share, again, before)
         after = tuple(jnp.where(keep[:, None], x, y) for x, y in zip(after, state, strict=True))
         return after, (after, before, again)

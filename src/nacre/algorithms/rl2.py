@@ -25,6 +25,7 @@ from jax import Array
 from nacre import nn
 from nacre.attention import AttentionCore
 from nacre.distributions import Actions
+from nacre.per_action import PerActionCore, PerActionHead
 from nacre.types import (
     Environment,
     EnvSpec,
@@ -45,7 +46,7 @@ class Config:
     """Bare defaults have the sizes of ProMP's baseline RL^2, which PEARL is compared with (ProMP branch full_code,
     rl2_run_sweep.py), and the paper's choices; the preset `paper` is that baseline in all."""
 
-    core: Literal["gru", "lstm", "attention"] = "lstm"
+    core: Literal["gru", "lstm", "attention", "per-action"] = "lstm"
     width: int = 64  # units of the core
     layers: int = 2  # of attention
     heads: int = 4  # of attention
@@ -114,9 +115,9 @@ class Config:
 
 class Networks(eqx.Module):
     eyes: nn.ImageEncoder | None  # where observations are images
-    core: nn.RecurrentCore | AttentionCore
-    policy: nn.MLP
-    value: nn.MLP
+    core: nn.RecurrentCore | AttentionCore | PerActionCore
+    policy: nn.MLP | PerActionHead
+    value: nn.MLP | PerActionHead
     log_std: Array | None  # of continuous actions, [A]
 
 
@@ -142,6 +143,11 @@ class RL2:
     }
 
     def __post_init__(self):
+        if self.config.core == "per-action" and not self.spec.discrete:
+            raise ValueError(
+                f"core=per-action keeps a memory for each action, which {self.spec.name} does not count: its actions are "
+                "continuous; use gru, lstm or attention"
+            )
         if self.config.free_episodes >= self.trial_episodes:
             raise ValueError(
                 f"free_episodes ({self.config.free_episodes}) must be below the {self.trial_episodes} episodes of a trial of "
@@ -164,10 +170,18 @@ class RL2:
         if c.core == "attention":
             room = self.trial_episodes * spec.horizon
             core = AttentionCore(inputs, c.width, c.layers, c.heads, room, key=core_key)
+        elif c.core == "per-action":
+            core = PerActionCore(inputs, c.width, spec.action.size, key=core_key)
         else:
             core = nn.RecurrentCore(inputs, c.width, c.core, key=core_key)
-        policy = nn.MLP((c.width, *c.hidden, spec.action.size), key=policy_key, hidden_bias=0.0)
-        value = nn.MLP((c.width, *c.hidden, 1), key=value_key, hidden_bias=0.0)
+        if c.core == "per-action":
+            policy, value = (
+                PerActionHead(c.width, c.hidden, spec.action.size, each, key=key)
+                for each, key in ((True, policy_key), (False, value_key))
+            )
+        else:
+            policy = nn.MLP((c.width, *c.hidden, spec.action.size), key=policy_key, hidden_bias=0.0)
+            value = nn.MLP((c.width, *c.hidden, 1), key=value_key, hidden_bias=0.0)
         log_std = None if spec.discrete else jnp.full(spec.action.size, math.log(c.initial_std), jnp.float32)
         return Networks(eyes, core, policy, value, log_std)
 
