@@ -35,7 +35,8 @@ class PerActionCore(eqx.Module):
 
     def begin(self, rows: tuple[int, ...]) -> Array:
         """Nothing seen: [*rows, (actions + 1) * width]."""
-        return jnp.zeros((*rows, (self.actions + 1) * self.own.width))
+        # behind a barrier: XLA would take seconds to work out what the layers after it make of a large constant
+        return jax.lax.optimization_barrier(jnp.zeros((*rows, (self.actions + 1) * self.own.width)))
 
     def kept(self, valid: Array, new: Array, old: Array) -> Array:
         """`new` in the rows [...] where the step counts, elsewhere `old`."""

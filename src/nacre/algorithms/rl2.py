@@ -223,8 +223,8 @@ class RL2:
         return memory
 
     def beliefs(self, params: Networks, memory: Memory) -> dict[str, Array]:
-        """The core's output, for pictures: [N, width]."""
-        return {"memory": params.core.output(memory.state)[:, 0]}
+        """The core's output, for pictures: [N, width]. Of a memory per action only the common cell: all would fill the machine's."""
+        return {"memory": params.core.output(memory.state)[:, 0, -self.config.width :]}
 
     # -------------------------------------------------------------------------------------------- the sequence
 
