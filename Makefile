@@ -11,7 +11,7 @@ demo: install  ## install, then the main job: an agent that learns to find goals
 install: $(VENV)/.installed
 
 test: $(VENV)/.tested  ## install what the tests need, and run them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Meta-World pins an older MuJoCo, so it has an environment of its own.
 test-metaworld: $(VENV)-metaworld/.tested  ## the tests of Meta-World and of MuJoCo's families under its MuJoCo

@@ -232,10 +232,11 @@ class Loop:
         """Raise RunError, naming metric, env step and seed, for a number that is not finite."""
         for name, value in metrics.items():
             if not np.all(np.isfinite(value)):
+                known = getattr(self.algorithm, "trouble", lambda metrics: "")(metrics)
                 raise RunError(
                     f"{name} is {value} at env step {self.record.env_steps[i]:,} (gradient step "
                     f"{self.record.updates[i]:,}) of seed {seed}: training diverged, or the family gives rewards or "
-                    "observations that are not finite. A lower learning rate often helps; nacre check-env tests the "
+                    f"observations that are not finite. {known}A lower learning rate often helps; nacre check-env tests the "
                     f"family. What was saved before stays in {self.run.path}"
                 )
 

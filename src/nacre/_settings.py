@@ -17,7 +17,7 @@ from nacre._errors import UserError
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
 from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, simulated, unknown
-from nacre.types import take_tasks, task_count
+from nacre.types import take_tasks, task_count, trial_episodes
 
 EVALUATIONS = 20  # in a run, unless eval_every says otherwise
 
@@ -82,7 +82,7 @@ def make_plan(
             raise UserError(f"{', '.join(refused)}: set this in the Config of the algorithm that you pass as an object")
         if algorithm.spec != env.spec:
             raise UserError(f"the algorithm was made for {algorithm.spec}, the family has {env.spec}; pass env.spec")
-    loop = resolve_loop(registry.make_config(LoopConfig, loop), env.spec, seeds)
+    loop = resolve_loop(registry.make_config(LoopConfig, loop), algorithm, seeds)
     check_fits(algorithm, name, env, loop)
     config = {
         "schema": runs.SCHEMA,
@@ -191,8 +191,9 @@ def split_values(algorithm: str, values: dict[str, Any], known: dict[str, Any]) 
     return {k: v for k, v in values.items() if k in known}, {k: v for k, v in values.items() if k in loop}
 
 
-def resolve_loop(loop: LoopConfig, spec: Any, seeds: tuple[int, ...]) -> LoopConfig:
+def resolve_loop(loop: LoopConfig, algorithm: Any, seeds: tuple[int, ...]) -> LoopConfig:
     """Every None of LoopConfig that stands for a value becomes one."""
+    spec = algorithm.spec
     # Three seeds of sparse-point-robot on two cores: 261 gradient steps/s in all as one program, 270-295 one after another.
     accelerator = spec.jittable and len(seeds) > 1 and jax.default_backend() != "cpu"
     together = accelerator if loop.vectorise is None else loop.vectorise
@@ -201,7 +202,7 @@ def resolve_loop(loop: LoopConfig, spec: Any, seeds: tuple[int, ...]) -> LoopCon
     return dataclasses.replace(
         loop,
         eval_every=loop.eval_every or max(1, loop.env_steps // EVALUATIONS),
-        eval_episodes=loop.eval_episodes or spec.trial_episodes,
+        eval_episodes=loop.eval_episodes or trial_episodes(algorithm),
         vectorise=together and len(seeds) > 1,
     )
 

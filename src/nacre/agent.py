@@ -27,7 +27,18 @@ from nacre import _platform
 from nacre._errors import UserError
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
-from nacre.types import Algorithm, Array, Environment, EnvSpec, Key, Params, Trajectory, Transition, flat_rows
+from nacre.types import (
+    Algorithm,
+    Array,
+    Environment,
+    EnvSpec,
+    Key,
+    Params,
+    Trajectory,
+    Transition,
+    flat_rows,
+    trial_episodes,
+)
 
 ROWS = (1, 1)  # one task, one episode at a time
 
@@ -63,7 +74,7 @@ class Agent:
         """
         from nacre.envs.backends import gymnasium_spaces as backend
 
-        episodes = self.spec.trial_episodes if episodes is None else episodes
+        episodes = trial_episodes(self.algorithm) if episodes is None else episodes
         if episodes < 1:
             raise UserError(f"episodes must be at least 1, got {episodes}")
         check_spaces(self.spec, env)

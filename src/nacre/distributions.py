@@ -21,7 +21,7 @@ class Actions(NamedTuple):
     """What a policy gradient's policy says about actions: Categorical(logits), or a Normal of each dimension."""
 
     raw: Array  # [..., A] logits, or means
-    log_std: Array | None  # [A]; None: actions are discrete
+    log_std: Array | None  # [A] or [..., A]; None: actions are discrete
 
     def draw(self, key: Array, explore: bool) -> Array:
         """An action: [..., A], or an index [...]. explore False: the most probable one."""
@@ -42,7 +42,14 @@ class Actions(NamedTuple):
         if self.log_std is None:
             log_p = jax.nn.log_softmax(self.raw)
             return -(jnp.exp(log_p) * log_p).sum(axis=-1)
-        return jnp.broadcast_to((self.log_std + 0.5 * (1.0 + LOG_2PI)).sum(), self.raw.shape[:-1])
+        return jnp.broadcast_to((self.log_std + 0.5 * (1.0 + LOG_2PI)).sum(axis=-1), self.raw.shape[:-1])
+
+    def kl(self, other: "Actions") -> Array:
+        """KL(self || other) in nats, [...]."""
+        if self.log_std is None:
+            ours, theirs = jax.nn.log_softmax(self.raw), jax.nn.log_softmax(other.raw)
+            return (jnp.exp(ours) * (ours - theirs)).sum(axis=-1)
+        return kl_of_normals(self.raw, 2.0 * self.log_std, other.raw, 2.0 * other.log_std)
 
 
 def tanh_normal(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:

@@ -17,7 +17,19 @@ import numpy as np
 from nacre import rollout, stats
 from nacre._errors import UserError
 from nacre.results import Result
-from nacre.types import Algorithm, Array, Box, Environment, EnvSpec, Key, Memory, Params, Trajectory, task_count
+from nacre.types import (
+    Algorithm,
+    Array,
+    Box,
+    Environment,
+    EnvSpec,
+    Key,
+    Memory,
+    Params,
+    Trajectory,
+    task_count,
+    trial_episodes,
+)
 
 STREAM = 20190319  # evaluation's keys come from this and never from a training seed
 BATCH = {True: 4096, False: 256}  # rows stepped at once by families in JAX, on the host: bounds the memory
@@ -224,17 +236,18 @@ def evaluate(
 ) -> Result:  # fmt: skip
     """Meta-test an agent, or all seeds of a run pooled, with intervals and references.
 
-    episodes: of a trial; None: the family's published protocol. repetitions: trials per task and seed; None: 10 for
-    families in JAX, 2 on the host. split: "test" or "train" tasks. checkpoint: env steps at which a run's parameters
-    were kept; None: the last. explore: act stochastically. seed: of the evaluation itself; the same gives the same
-    numbers. Raises UserError for values out of range, FloatingPointError for returns that are not finite.
+    episodes: of a trial; None: the family's published protocol, or the algorithm's. repetitions: trials per task and
+    seed; None: 10 for families in JAX, 2 on the host. split: "test" or "train" tasks. checkpoint: env steps at which a
+    run's parameters were kept; None: the last. explore: act stochastically. seed: of the evaluation itself; the same
+    gives the same numbers. Raises UserError for values out of range, FloatingPointError for returns that are not
+    finite.
     """
     if split not in ("test", "train"):
         raise UserError(f"split must be 'test' or 'train', got {split!r}")
     agents = members(agent_or_run, checkpoint)
     env, spec = agent_or_run.env, agent_or_run.env.spec
     counts = {
-        "episodes": spec.trial_episodes if episodes is None else episodes,
+        "episodes": trial_episodes(agents[0].algorithm) if episodes is None else episodes,
         "repetitions": REPETITIONS[spec.jittable] if repetitions is None else repetitions,
     }
     tasks = env.test_tasks if split == "test" else env.train_tasks

@@ -34,8 +34,10 @@ class MLP(eqx.Module):
         hidden_bias: float = 0.1,
         norm: bool = False,
         tanh: bool = False,
+        xavier: bool = False,
     ):
-        """sizes = (in, hidden..., out). tanh: instead of the ReLU. norm: hidden units of a row are brought to mean 0 and
+        """sizes = (in, hidden..., out). tanh: instead of the ReLU. xavier: all weights uniform within sqrt(6 / (in + out)) (Glorot
+        and Bengio 2010), all biases zero. norm: hidden units of a row are brought to mean 0 and
         variance 1 before it (layer normalisation, Ba et al. 2016, without gains). Initialisation of the official PEARL code
         (rlkit): hidden weights uniform within 1/sqrt(fan-out) (its known slip: the literature says fan-in), hidden biases 0.1,
         output +-out_scale."""
@@ -43,10 +45,11 @@ class MLP(eqx.Module):
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
             last = layer == len(sizes) - 2
-            bound = out_scale if last else n_out**-0.5
+            bound = (6 / (n_in + n_out)) ** 0.5 if xavier else out_scale if last else n_out**-0.5
             weights.append(jax.random.uniform(w_key, (n_in, n_out), minval=-bound, maxval=bound))
             bias = jax.random.uniform(b_key, (n_out,), minval=-bound, maxval=bound)
-            biases.append(bias if last else jnp.full((n_out,), hidden_bias, jnp.float32))
+            constant = jnp.full((n_out,), 0.0 if xavier else hidden_bias, jnp.float32)
+            biases.append(bias if last and not xavier else constant)
         self.weights, self.biases = tuple(weights), tuple(biases)
 
     def __call__(self, x: Array, per_task: Array | None = None) -> Array:

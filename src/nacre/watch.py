@@ -20,7 +20,7 @@ from nacre import rollout
 from nacre._errors import UserError
 from nacre.agent import Agent, load
 from nacre.evaluate import evaluation_key
-from nacre.types import take_tasks, task_count
+from nacre.types import take_tasks, task_count, trial_episodes
 
 
 def watch(
@@ -81,7 +81,7 @@ def checked(agent: Agent, task: int | None, episodes: int | None) -> tuple[int, 
     task, n = 0 if task is None else task, task_count(agent.env.test_tasks)
     if not 0 <= task < n:
         raise UserError(f"task must be the index of a test task, 0 to {n - 1}, got {task}")
-    episodes = agent.spec.trial_episodes if episodes is None else episodes
+    episodes = trial_episodes(agent.algorithm) if episodes is None else episodes
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     return task, episodes

@@ -18,6 +18,21 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.rl2:Config",
         "on-policy; a recurrent policy whose memory lasts for the whole trial (Duan et al. 2016)",
     ),
+    "maml": (
+        "nacre.algorithms.maml:MAML",
+        "nacre.algorithms.maml:Config",
+        "on-policy; adapts its parameters by policy gradients, meta-trained by TRPO (Finn et al. 2017)",
+    ),
+    "e-maml": (
+        "nacre.algorithms.maml:EMAML",
+        "nacre.algorithms.maml:ExploringConfig",
+        "MAML whose exploration is credited with what comes of it (Stadie et al. 2018)",
+    ),
+    "promp": (
+        "nacre.algorithms.promp:ProMP",
+        "nacre.algorithms.promp:Config",
+        "on-policy; adapts its parameters by policy gradients, several clipped outer steps (Rothfuss et al. 2019)",
+    ),
     "varibad": (
         "nacre.algorithms.varibad:VariBAD",
         "nacre.algorithms.varibad:Config",

@@ -223,7 +223,7 @@ class RL2:
         return memory
 
     def beliefs(self, params: Networks, memory: Memory) -> dict[str, Array]:
-        """The core's output, for pictures: [N, width]. Of a memory per action only the common cell: all would fill the machine's."""
+        """The core's output, for pictures: [N, width]. Of a memory per action only the common cell: the rest would fill it."""
         return {"memory": params.core.output(memory.state)[:, 0, -self.config.width :]}
 
     # -------------------------------------------------------------------------------------------- the sequence

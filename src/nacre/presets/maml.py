@@ -1,0 +1,45 @@
+"""MAML's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, trpo_run_sweep.py and the
+sweeps of its paper), whose inner steps are by ratios; for MAML's own families its own settings (maml_rl), with ProMP's network.
+`fast`: ours."""
+
+from nacre.types import EnvSpec
+
+_LOCOMOTION = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-dir-2d", "ant-goal", "ant-goal-no-contact", "humanoid-dir",
+               "walker-params", "hopper-params")  # fmt: skip
+_DIFFERENT = {
+    "ant-goal": dict(inner_steps=2), "ant-goal-no-contact": dict(inner_steps=2), "humanoid-dir": dict(hidden=(128, 128)),
+    "walker-params": dict(inner_rate=0.05), "hopper-params": dict(inner_rate=0.05),
+}  # fmt: skip
+PAPER = {name: dict(surrogate="ratio", iterations=501) | _DIFFERENT.get(name, {}) for name in _LOCOMOTION}
+# Meta-test takes up to three steps, from the second on by half of alpha (test_maml_*.py).
+PAPER |= {
+    name: dict(surrogate="score", action_range=1.0, damping=1e-5, test_steps=3, later_rate=0.5, iterations=800)
+    for name in ("maml/cheetah-dir", "maml/cheetah-vel")
+}
+TASKS, EPISODES = 40, 20
+
+
+def paper(table: dict[str, dict], algorithm: str, family: str, spec: EnvSpec) -> dict:
+    """Values of a table whose `iterations` become env steps."""
+    if family not in table:
+        raise ValueError(f"{algorithm}'s paper has no {family}; it has {', '.join(sorted(table))}. Use the preset fast")
+    values = dict(table[family])
+    rounds = values.get("inner_steps", 1) + 1
+    return values | dict(env_steps=values.pop("iterations") * TASKS * EPISODES * rounds * spec.horizon)
+
+
+def fast(spec: EnvSpec) -> dict:
+    """Ours for every family: ratios in the inner step, wide actions from the start, larger steps. Fewer tasks and episodes where
+    these are long, so that an iteration stays a matter of seconds."""
+    episode = spec.horizon
+    return dict(
+        action_range=2.0, inner_rate=0.3, tasks_per_iteration=40 if episode <= 50 else 20,
+        episodes_per_step=20 if episode <= 100 else 10, env_steps=2_000_000 if spec.jittable else 10_000_000,
+    )  # fmt: skip
+
+
+def preset(name: str, family: str, spec: EnvSpec) -> dict:
+    """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
+    if name not in ("fast", "paper"):
+        raise ValueError(f"unknown preset {name!r}: expected fast or paper")
+    return paper(PAPER, "maml", family, spec) if name == "paper" else fast(spec) | dict(surrogate="ratio")

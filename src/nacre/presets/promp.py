@@ -1,0 +1,20 @@
+"""ProMP's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, ppo_run_sweep.py), and for
+differing dynamics the sweeps of ProMP's own. `fast`: ours."""
+
+from nacre.presets import maml
+from nacre.types import EnvSpec
+
+_PARAMS = dict(inner_rate=0.05, epochs=3, kl_weight=1e-3, kl_target=0.01, iterations=1001)
+PAPER = {
+    name: {key: value for key, value in values.items() if key != "surrogate"}
+    for name, values in maml.PAPER.items()
+    if not name.startswith("maml/")
+}
+PAPER |= {"walker-params": _PARAMS, "hopper-params": _PARAMS}
+
+
+def preset(name: str, family: str, spec: EnvSpec) -> dict:
+    """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
+    if name not in ("fast", "paper"):
+        raise ValueError(f"unknown preset {name!r}: expected fast or paper")
+    return maml.paper(PAPER, "promp", family, spec) if name == "paper" else maml.fast(spec) | dict(learning_rate=3e-3)

@@ -1,0 +1,419 @@
+"""MAML, E-MAML and ProMP piece by piece: meta-gradients against finite differences and exact expectations, the trust region, the
+memory."""
+
+import itertools
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import nacre
+from ender import Ender
+from nacre import optim, rollout
+from nacre.algorithms.maml import EMAML, MAML, Config, ExploringConfig
+from nacre.algorithms.promp import Config as ProConfig
+from nacre.algorithms.promp import ProMP
+from nacre.algorithms.promp import Seen as ProSeen
+from nacre.distributions import Actions
+from nacre.envs.point_robot import PointRobot
+from nacre.types import Discrete, EnvSpec
+from nacre.updates import inner
+from nacre.updates.inner import Policy, Rates, Round
+
+KEY = jax.random.key(0)
+TINY = dict(hidden=(5,), episodes_per_step=3, tasks_per_iteration=4)
+FAMILIES = {"discrete": Ender(), "continuous": PointRobot(n_train=4, n_test=2, horizon=6)}
+
+
+def maml(env, **options) -> MAML:
+    return MAML(Config(**{**TINY, **options}), env.spec)
+
+
+def promp(env, **options) -> ProMP:
+    return ProMP(ProConfig(**{**TINY, **options}), env.spec)
+
+
+def experience(agent, env, key=KEY):
+    """Parameters, and an iteration's rounds."""
+    params = agent.params(agent.init(key, env, 0))
+    tasks = env.sample_tasks(key, agent.config.tasks_per_iteration)
+    return params, inner.collect(env, agent, params, tasks, key, agent.config.inner_steps)[0]
+
+
+def first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+# ------------------------------------------------------------------------------------------------- steps of optimisation
+
+
+def test_conjugate_gradients_solve():
+    root = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    a, b = root @ root.T + np.eye(6, dtype=np.float32), np.arange(6, dtype=np.float32)
+    np.testing.assert_allclose(optim.conjugate_gradients(lambda x: a @ x, b, 12), np.linalg.solve(a, b), atol=1e-3)
+
+
+def test_conjugate_gradients_of_nothing_are_nothing():
+    assert not optim.conjugate_gradients(lambda x: 2 * x, jnp.zeros(3), 10).any()
+
+
+@pytest.mark.parametrize("wall", [None, 0.3, 0.0])
+def test_trust_region_step_never_gets_worse_or_too_far(wall):
+    """A slope that becomes a wall sooner or later, with a divergence that grows faster than its second derivative says."""
+    loss = lambda x: -x[0] if wall is None else jnp.where(jnp.abs(x[0]) > wall, 10.0, -x[0])  # noqa: E731
+    far = lambda x: (x**2).sum() / 2 + (x**4).sum()  # noqa: E731
+    start, region = jnp.zeros(2), optim.TrustRegion(0.5)
+    new, told = optim.trust_region_step(
+        lambda x: (loss(x), far(x)), start, jnp.asarray([-1.0, 0.0]), lambda v: v, loss(start), region
+    )
+    if wall == 0.0:
+        assert not new.any() and not told["step/accepted"]
+    else:
+        assert loss(new) < loss(start) and 0 < far(new) <= 0.5 and told["step/accepted"]
+        assert told["step/shrunk"] > 0 and new[0] <= (wall or 1)
+        np.testing.assert_allclose(told["step/gain"], loss(start) - loss(new), rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------- meta-gradients
+
+
+def doubled(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def slope(f, params, direction, step=1e-5):
+    move = lambda s: jax.tree.map(lambda x, d: x + s * d, params, direction)  # noqa: E731
+    return (f(move(step)) - f(move(-step))) / (2 * step)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("options", [{}, {"inner_steps": 2}, {"learnt_rates": True}, {"inner_steps": 0}], ids=str)
+def test_meta_gradient_is_the_slope(family, options):
+    """In float64, of MAML's outer loss through inner steps by the score function, E-MAML's term included."""
+    env = FAMILIES[family]
+    agent = maml(env, exploration="rewards" if options.get("inner_steps", 1) else "none", **options)
+    params, rounds = experience(agent, env)
+    with jax.enable_x64(True):
+        seen = doubled(first(agent.experience(rounds)))
+        params = doubled(params)
+        loss = lambda p: agent.losses(p, seen)[0]  # noqa: E731
+        direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
+        told = sum(
+            jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (jax.grad(loss)(params), direction)), strict=True)
+        )
+        assert abs(told) > 1e-4
+        np.testing.assert_allclose(told, slope(loss, params, direction), rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_promps_gradient_is_the_slope_after_some_epochs(family):
+    """Away from the policy that acted, where ratios are not one and divergences not zero."""
+    env = FAMILIES[family]
+    agent = promp(env, inner_steps=2, kl_weight=0.5)
+    params, (*before, last) = experience(agent, env)
+    with jax.enable_x64(True):
+        credit = agent.adaptation.credit
+        seen = ProSeen(tuple(credit.round(d, d.reward) for d in before), credit.round(last, last.reward))
+        seen, params = doubled(first(seen)), doubled(params)
+        direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
+        params = jax.tree.map(lambda x, d: x + 0.02 * d, params, direction)
+        loss = lambda p: agent.objective(p, jnp.full(2, 0.5), seen)[0]  # noqa: E731
+        told = sum(
+            jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (jax.grad(loss)(params), direction)), strict=True)
+        )
+        assert agent.objective(params, jnp.full(2, 0.5), seen)[1]["kl"].min() > 1e-6
+        np.testing.assert_allclose(told, slope(loss, params, direction), rtol=1e-5)
+
+
+def every_trajectory(steps: int):
+    """A task of two states and two actions whose trajectories can be counted: from state 0; action 1 goes to the other state, and
+    state 1 pays 1, action 0 in it 2. -> states, actions [R, steps], rewards [R, steps]."""
+    rows = []
+    for chosen in itertools.product((0, 1), repeat=steps):
+        state, states, rewards = 0, [], []
+        for action in chosen:
+            states.append(state)
+            rewards.append(float(state) * (2.0 - action) + 0.3 * action)
+            state = 1 - state if action else state
+        rows.append((states, chosen, rewards))
+    return (np.array(x) for x in zip(*rows, strict=True))
+
+
+def meta_gradients(steps: int, rate=0.4):
+    """Exact meta-gradient of the expected return after an exact policy-gradient step, and what each surrogate makes of it when it
+    sees every trajectory as often as the policy takes it."""
+    spec = EnvSpec(name="tiny", obs_size=2, action=Discrete(2), horizon=steps, jittable=True)
+    policy = jax.tree.map(lambda x: 2.0 * x, Policy(spec, (4,), 1.0, 1.0, 1e-6, key=KEY))
+    states, chosen, rewards = every_trajectory(steps)
+    obs, later = jnp.eye(2)[states], np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+
+    def probability(policy):
+        return jnp.exp(policy(obs).log_prob(chosen).sum(axis=1))
+
+    def earned(policy):
+        return (probability(policy) * rewards.sum(axis=1)).sum() / steps
+
+    def after(policy, kind):
+        weight = jnp.broadcast_to(jax.lax.stop_gradient(probability(policy))[:, None], rewards.shape)
+        seen = Round(obs, chosen, jnp.asarray(later), jnp.asarray(rewards), weight, policy(obs).log_prob(chosen), None)
+        return inner.adapted(policy, Rates(policy, rate, False), (seen,), kind)
+
+    def exactly(policy):
+        return earned(jax.tree.map(lambda x, g: x + rate * g, policy, jax.grad(earned)(policy)))
+
+    found = {kind: jax.grad(lambda p, kind=kind: earned(after(p, kind)))(policy) for kind in ("score", "ratio", "dice")}
+    return {name: ravel_pytree(g)[0] for name, g in {"exact": jax.grad(exactly)(policy), **found}.items()}
+
+
+def test_surrogates_know_what_their_papers_say():
+    """One env step: the ratio's curvature is all there is. Three: DICE has all of it, the ratio misses what one step does to the
+    next, and the score function misses more."""
+    one, three = meta_gradients(1), meta_gradients(3)
+    gap = lambda found, kind: float(jnp.linalg.norm(found[kind] - found["exact"]) / jnp.linalg.norm(found["exact"]))  # noqa: E731
+    assert gap(one, "ratio") < 1e-4 and gap(one, "dice") < 1e-4 and gap(one, "score") > 0.02
+    assert gap(three, "dice") < 1e-4
+    assert 0.005 < gap(three, "ratio") < gap(three, "score")
+
+
+def test_first_order_leaves_the_curvature_out():
+    env = FAMILIES["continuous"]
+    whole, plain = maml(env), maml(env, first_order=True)
+    params, rounds = experience(whole, env)
+    seen = first(whole.experience(rounds))
+    adapted = eqx.tree_at(lambda p: p.policy, params, whole.policy_after(params, seen.rounds))
+    bare = maml(env, inner_steps=0)
+    at_adapted = jax.grad(lambda p: bare.losses(p, eqx.tree_at(lambda s: s.rounds, seen, ()))[0])(adapted)
+    np.testing.assert_allclose(
+        *(ravel_pytree(g)[0] for g in (jax.grad(lambda p: plain.losses(p, seen)[0])(params), at_adapted)), atol=1e-6
+    )
+    whole = ravel_pytree(jax.grad(lambda p: whole.losses(p, seen)[0])(params))[0]
+    assert jnp.abs(whole - ravel_pytree(at_adapted)[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("options", [{}, {"surrogate": "ratio", "inner_steps": 2}], ids=str)
+def test_curvature_is_the_divergences_second_derivative(family, options):
+    """Against the dense Hessian of the mean divergence."""
+    env = FAMILIES[family]
+    agent = maml(env, **options)
+    params, rounds = experience(agent, env)
+    seen = agent.experience(rounds)
+    flat, back = ravel_pytree(params)
+    # the Hessian of the whole has a term with the gradient of the divergence, which is zero here
+    hessian = jax.hessian(lambda x: agent.mean_losses(back(x), seen)[1])(flat)
+    product = agent.curvature(params, seen)
+    dense = jax.vmap(lambda v: ravel_pytree(product(back(v)))[0])(jnp.eye(flat.size))
+    assert jnp.abs(hessian).max() > 1e-3
+    np.testing.assert_allclose(dense, hessian, atol=2e-3 * float(jnp.abs(hessian).max()))
+
+
+@pytest.mark.parametrize("agent", [maml, promp])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_before_the_outer_step_ratios_are_one_and_nothing_diverges(agent, family):
+    env = FAMILIES[family]
+    agent = agent(env, inner_steps=2)
+    params, rounds = experience(agent, env)
+    if isinstance(agent, MAML):
+        seen = agent.experience(rounds)
+        loss, divergence = agent.mean_losses(params, seen)
+        mean = jax.vmap(inner.ppo.mean_of)(seen.last.advantage, seen.last.weight).mean()
+        np.testing.assert_allclose(loss, -mean, atol=1e-5)
+        np.testing.assert_allclose(divergence, 0.0, atol=1e-6)
+    else:
+        credit = agent.adaptation.credit
+        seen = first(
+            ProSeen(tuple(credit.round(d, d.reward) for d in rounds[:-1]), credit.round(rounds[-1], rounds[-1].reward))
+        )
+        loss, told = agent.objective(params, jnp.ones(2), seen)
+        np.testing.assert_allclose(loss, -inner.ppo.mean_of(seen.last.advantage, seen.last.weight), atol=1e-5)
+        np.testing.assert_allclose(told["kl"], 0.0, atol=1e-6)
+
+
+def test_without_inner_steps_it_is_trpo():
+    """The step goes along the natural gradient, solved densely."""
+    env = FAMILIES["continuous"]
+    agent = maml(env, inner_steps=0, damping=1e-3)
+    params, rounds = experience(agent, env)
+    seen = agent.experience(rounds)
+    flat, back = ravel_pytree(params)
+    g = jax.grad(lambda x: agent.mean_losses(back(x), seen)[0])(flat)
+    hessian = jax.hessian(lambda x: agent.mean_losses(back(x), seen)[1])(flat) + 1e-3 * jnp.eye(flat.size)
+    state, _ = agent.learn(agent.init(KEY, env, 0), seen, jnp.zeros((), jnp.int32))
+    moved, natural = ravel_pytree(state.params)[0] - flat, -jnp.linalg.solve(hessian, g)
+    cosine = moved @ natural / jnp.linalg.norm(moved) / jnp.linalg.norm(natural)
+    assert cosine > 0.98
+
+
+# ------------------------------------------------------------------------------------------------------ credit, memory
+
+
+def test_advantages_have_a_standard_deviation_of_one_per_task_and_ends_do_not_count():
+    env = FAMILIES["discrete"]
+    agent = maml(env, episodes_per_step=12)
+    _, rounds = experience(agent, env)
+    seen = agent.experience(rounds).last
+    for advantage, weight in zip(np.asarray(seen.advantage), np.asarray(seen.weight) > 0, strict=True):
+        assert not weight.all() and not advantage[~weight].any()
+        np.testing.assert_allclose(advantage[weight].mean(), 0.0, atol=1e-5)
+        np.testing.assert_allclose(advantage[weight].std(), 1.0, atol=1e-3)
+
+
+def test_advantages_are_discounted_returns_less_the_linear_baseline():
+    env = FAMILIES["discrete"]
+    credit = inner.Credit(0.9, 1.0, False, "none")
+    _, (data, *_) = experience(maml(env), env)
+    seen, reward, valid = credit.round(data, data.reward), np.asarray(data.reward), np.asarray(data.valid)
+    for n, e in itertools.product(range(4), range(3)):
+        for t in np.flatnonzero(valid[n, e]):
+            wanted = sum(0.9 ** (s - t) * reward[n, e, s] for s in range(t, reward.shape[-1]))
+            np.testing.assert_allclose(seen.advantage[n, e, t], wanted, rtol=1e-5)
+    fitted = inner.Credit(0.9, 1.0, False, "linear").round(data, data.reward)
+    spread = lambda r: float((r.advantage**2 * r.weight).sum())  # noqa: E731
+    assert spread(fitted) < 0.7 * spread(seen)  # the baseline says something
+
+
+def test_dice_gains_are_discounted_from_the_beginning_less_the_mean_of_the_step():
+    env = FAMILIES["continuous"]
+    _, (data, *_) = experience(maml(env), env)
+    gain = np.asarray(inner.Credit(0.9, 1.0, False, "none").round(data, data.reward).gain)
+    reward = np.asarray(data.reward)
+    np.testing.assert_allclose(gain, (reward - reward.mean(axis=1, keepdims=True)) * 0.9 ** np.arange(6), atol=1e-5)
+
+
+@pytest.mark.parametrize("agent", [maml, promp])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_episodes_one_by_one_adapt_as_a_round_does(agent, family):
+    env = FAMILIES[family]
+    agent = agent(env)
+    params, (data, _) = experience(agent, env)
+    whole = agent.adapt(params, agent.begin(params, KEY, (4, 3)), data, KEY)
+    memory = agent.begin(params, KEY, (4, 1))
+    for e in range(3):
+        assert not memory.steps.any()
+        jax.tree.map(np.testing.assert_array_equal, first(memory.policy), params.policy)
+        memory = agent.adapt(params, memory, jax.tree.map(lambda x, e=e: x[:, e : e + 1], data), KEY)
+    assert (memory.steps == 1).all() and not memory.count.any()
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), memory.policy, whole.policy)
+    moved = np.asarray(agent.beliefs(params, memory)["moved"])
+    assert moved.shape == (4, 1) and moved.min() > 0
+    # and it is the step that meta-training differentiates
+    seen = first(agent.adaptation.credit.round(data, data.reward))
+    kind = agent.adaptation.surrogate
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=1e-6),
+        inner.adapted(params.policy, params.rates, (seen,), kind), first(whole.policy),
+    )  # fmt: skip
+
+
+def test_meta_test_takes_as_many_steps_as_it_may_and_later_ones_shorter():
+    env = FAMILIES["continuous"]
+    agent = maml(env, test_steps=2, later_rate=0.5)
+    params, (data, _) = experience(agent, env)
+    assert agent.test_episodes == 9
+    memories = [agent.begin(params, KEY, (4, 3))]
+    for _ in range(3):
+        memories.append(agent.adapt(params, memories[-1], data, KEY))
+    flat = [ravel_pytree(first(m.policy))[0] for m in memories]
+    other = maml(env, test_steps=2)
+    same = other.adapt(params, other.adapt(params, other.begin(params, KEY, (4, 3)), data, KEY), data, KEY)
+    np.testing.assert_allclose(flat[2] - flat[1], 0.5 * (ravel_pytree(first(same.policy))[0] - flat[1]), atol=1e-6)
+    np.testing.assert_array_equal(flat[3], flat[2])
+    assert (memories[3].steps == 2).all()
+
+
+def test_it_acts_stochastically_until_its_last_step():
+    env = FAMILIES["continuous"]
+    agent = maml(env)
+    params, (data, _) = experience(agent, env)
+    memory, obs = agent.begin(params, KEY, (4, 1)), jnp.zeros((4, 1, 2))
+    acted = lambda m, k: np.asarray(agent.act(params, m, obs, jax.random.key(k), False)[0])  # noqa: E731
+    assert (acted(memory, 0) != acted(memory, 1)).all()
+    after = agent.adapt(params, agent.begin(params, KEY, (4, 3)), data, KEY)
+    np.testing.assert_array_equal(acted(after, 0), acted(after, 1))
+
+
+def test_emaml_adds_what_exploration_is_credited_with():
+    env = FAMILIES["continuous"]
+    plain = maml(env)
+    params, rounds = experience(plain, env)
+    for which in ("rewards", "returns"):
+        agent = EMAML(ExploringConfig(**TINY, exploration=which, exploration_weight=0.5), env.spec)
+        seen = agent.experience(rounds)
+        one, before = first(seen), first(rounds[0])
+        log_prob = np.asarray(params.policy(before.obs).log_prob(before.action))
+        total = log_prob.sum() if which == "returns" else log_prob.mean()
+        earned = np.asarray(rounds[1].reward).mean(axis=(1, 2))
+        explored = (earned - earned.mean()) / (earned.std() if which == "rewards" else 1.0)
+        difference = agent.losses(params, one)[0] - plain.losses(params, one)[0]
+        np.testing.assert_allclose(difference, -0.5 * explored[0] * total, rtol=1e-3, atol=1e-5)
+
+
+def test_promps_weight_follows_its_target():
+    agent = promp(FAMILIES["continuous"], kl_target=0.01, inner_steps=3)
+    np.testing.assert_allclose(agent.next_weights(jnp.ones(3), jnp.asarray([0.001, 0.01, 0.1])), [0.5, 1.0, 2.0])
+    still = promp(FAMILIES["continuous"])
+    assert still.next_weights(jnp.ones(1), jnp.asarray([5.0])) == 1.0
+
+
+OTHERS = {
+    "maml": maml, "promp": promp, "ppo": partial(maml, outer="ppo"), "gradient": partial(maml, outer="gradient", learnt_rates=True),
+    "dice": partial(maml, surrogate="dice", standardise=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "family"), [*((name, "continuous") for name in OTHERS), ("promp", "discrete")])
+def test_an_iteration_counts_and_moves_everything(name, family):
+    env = FAMILIES[family]
+    agent = OTHERS[name](env)
+    state = agent.init(KEY, env, 0)
+    new, metrics = jax.jit(lambda s, k: agent.iterate(s, env, k, "iteration"))(state, KEY)
+    before, after = (ravel_pytree(s.params)[0] for s in (state, new))
+    if metrics.get("step/accepted", 1.0):  # with so few episodes a step may be refused
+        assert float(jnp.mean(before != after)) > 0.8
+    else:
+        np.testing.assert_array_equal(before, after)
+    assert 0 < int(new.env_steps) <= agent.iteration_env_steps and int(new.updates) > 0
+    assert set(metrics) <= set(agent.metrics_help) and all(np.isfinite(float(x)) for x in metrics.values())
+
+
+def test_divergence_of_actions_is_the_mean_log_ratio():
+    """Against a sum over many draws."""
+    old = Actions(jnp.asarray([0.3, -0.2]), jnp.asarray([-0.5, 0.1]))
+    new = Actions(jnp.asarray([0.0, 0.4]), jnp.asarray([0.0, -0.3]))
+    drawn = jax.vmap(lambda k: old.draw(k, True))(jax.random.split(KEY, 200_000))
+    np.testing.assert_allclose(old.kl(new), (old.log_prob(drawn) - new.log_prob(drawn)).mean(), rtol=0.02)
+    a, b = Actions(jnp.asarray([0.0, 1.0, 2.0]), None), Actions(jnp.asarray([1.0, 1.0, -1.0]), None)
+    p, q = jax.nn.softmax(a.raw), jax.nn.softmax(b.raw)
+    np.testing.assert_allclose(a.kl(b), (p * jnp.log(p / q)).sum(), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(("agent", "bad", "named"), [
+    (maml, {"surrogate": "dice"}, "standardise"), (maml, {"surrogate": "ratio", "first_order": True}, "first_order"),
+    (maml, {"inner_steps": 0, "exploration": "rewards"}, "exploration"), (maml, {"inner_rate": 0.0}, "inner_rate"),
+    (maml, {"trust_region": -1.0}, "trust_region"), (promp, {"kl_target": 0.1, "kl_weight": 0.0}, "kl_target"),
+    (promp, {"inner_steps": 0}, "inner_steps"), (promp, {"episodes_per_step": 0}, "episodes_per_step"),
+])  # fmt: skip
+def test_contradictions_are_refused_by_name(agent, bad, named):
+    with pytest.raises(ValueError, match=named):
+        agent(FAMILIES["continuous"], **bad)
+
+
+def test_the_same_seed_meta_tests_the_same():
+    env = FAMILIES["continuous"]
+    agent = maml(env)
+    params = agent.params(agent.init(KEY, env, 0))
+    data = [rollout.trial(env, agent, params, env.test_tasks, KEY, episodes=4)[0].reward for _ in range(2)]
+    np.testing.assert_array_equal(*data)
+
+
+def test_an_exploding_inner_step_stops_with_its_task(tmp_path):
+    options = dict(TINY, inner_rate=1e30, env_steps=1000, eval_every=1000, eval_episodes=1)  # its evaluation takes no step
+    with pytest.raises(nacre.RunError, match=r"of task \d of this iteration by (nan|inf).*inner_rate"):
+        nacre.train("maml", FAMILIES["continuous"], seed=0, out=tmp_path / "run", progress=False, **options)
