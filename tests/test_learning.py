@@ -94,6 +94,22 @@ def test_agents_that_learn_within_the_episode_know_the_sign_from_the_second_step
     assert result.references["no_adaptation"][2] / HORIZON < 0.85
 
 
+@pytest.mark.parametrize("name", ["promp", "maml"])
+def test_agents_that_adapt_by_gradients_know_the_sign_after_one_step(tmp_path, name):
+    """Ten episodes before the step, with both signs as likely; after it they earn most of what there is."""
+    options = dict(
+        hidden=(16,), action_range=2.0, inner_rate=1.0, episodes_per_step=10, tasks_per_iteration=20, discount=0.9,
+        env_steps=100_000, eval_every=100_000,
+    )  # fmt: skip
+    options |= dict(learning_rate=1e-2) if name == "promp" else dict(surrogate="ratio", trust_region=0.03)
+    trained = nacre.train(name, HiddenSign(), seed=0, out=tmp_path / "run", progress=False, **options)
+    result = nacre.evaluate(trained, repetitions=2)
+    assert len(result.shots) == 20
+    before, after = np.mean(result.shots[:10]) / HORIZON, np.mean(result.shots[10:]) / HORIZON
+    assert after > 0.7 and abs(before) < 0.4
+    assert abs(np.mean(result.references["no_adaptation"])) / HORIZON < 0.4
+
+
 def test_sparse_point_robot_learns_to_find_goals(tmp_path):
     """A fifth of the main job: chance and a standing robot earn 0.0, no adaptation well under what is asked here."""
     short = dict(env_steps=200_000, eval_every=400_000)

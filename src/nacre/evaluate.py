@@ -27,6 +27,7 @@ from nacre.types import (
     Memory,
     Params,
     Trajectory,
+    exploration_episodes,
     task_count,
     trial_episodes,
 )
@@ -271,7 +272,7 @@ def evaluate(
         repetitions=counts["repetitions"],
         task_params=task_params(tasks),
         references={**known, "no_adaptation": fixed.mean(axis=(0, 1, 2)).tolist()},
-        exploration_episodes=spec.exploration_episodes,
+        exploration_episodes=exploration_episodes(agents[0].algorithm),
         **summary(np.stack([of_seed.returns for of_seed in found]), seed, success),
     )
 

@@ -152,10 +152,10 @@ class Algorithm(Protocol):
     A State has the counters `env_steps` and `updates`, int32 scalars. Metrics are finite scalars by name. Optional:
     `observes = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps;
     evaluations and the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run),
-    `minimum_env_steps(env)` (what the first collection takes), `test_episodes` (of a meta-test's trial, where the algorithm says
-    so and not the family), `trouble(metrics)` (a sentence on what diverged, from metrics that are not finite, or ""),
-    `check_family(env)` (raises ValueError where it lacks what the
-    settings need), `beliefs(params, memory)` (named arrays for pictures),
+    `minimum_env_steps(env)` (what the first collection takes), `test_episodes` and `test_exploration` (of a meta-test's
+    trial, and of these before it has adapted, where the algorithm says so and not the family), `trouble(metrics)` (a
+    sentence on what diverged, from metrics that are not finite, or ""), `check_family(env)` (raises ValueError where it
+    lacks what the settings need), `beliefs(params, memory)` (named arrays for pictures),
     `metrics_help` (name -> Metric).
     """
 
@@ -198,6 +198,11 @@ class Metric:
 def trial_episodes(algorithm: Any) -> int:
     """Episodes of a meta-test's trial: the algorithm's protocol where it has one, else the family's."""
     return getattr(algorithm, "test_episodes", algorithm.spec.trial_episodes)
+
+
+def exploration_episodes(algorithm: Any) -> int:
+    """How many of them come before what is reported as adapted."""
+    return getattr(algorithm, "test_exploration", algorithm.spec.exploration_episodes)
 
 
 def flat_rows(tree: Any) -> Any:

@@ -313,7 +313,7 @@ def test_meta_test_takes_as_many_steps_as_it_may_and_later_ones_shorter():
     env = FAMILIES["continuous"]
     agent = maml(env, test_steps=2, later_rate=0.5)
     params, (data, _) = experience(agent, env)
-    assert agent.test_episodes == 9
+    assert agent.test_episodes == 9 and agent.test_exploration == 6
     memories = [agent.begin(params, KEY, (4, 3))]
     for _ in range(3):
         memories.append(agent.adapt(params, memories[-1], data, KEY))
@@ -414,6 +414,8 @@ def test_the_same_seed_meta_tests_the_same():
 
 
 def test_an_exploding_inner_step_stops_with_its_task(tmp_path):
-    options = dict(TINY, inner_rate=1e30, env_steps=1000, eval_every=1000, eval_episodes=1)  # its evaluation takes no step
+    options = dict(
+        TINY, inner_rate=1e30, env_steps=1000, eval_every=1000, eval_episodes=1
+    )  # its evaluation takes no step
     with pytest.raises(nacre.RunError, match=r"of task \d of this iteration by (nan|inf).*inner_rate"):
         nacre.train("maml", FAMILIES["continuous"], seed=0, out=tmp_path / "run", progress=False, **options)

@@ -148,6 +148,10 @@ class MAML:
         return self.config.episodes_per_step * (self.steps_at_test + 1)
 
     @property
+    def test_exploration(self) -> int:
+        return self.config.episodes_per_step * self.steps_at_test
+
+    @property
     def adaptation(self) -> inner.Adaptation:
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
@@ -225,20 +229,20 @@ class MAML:
 
     def curvature(self, params: Params, seen: Seen) -> Callable[[Params], Params]:
         """v -> the second derivative of the mean divergence times v, where the divergence is zero and so has no gradient: what the
-        adapted policies say changes linearly, and the divergence with the square of that. The linear part is worked out once,
+        adapted policies say changes linearly, and the divergence with the square of that. The linear parts are worked out once,
         for all iterations of conjugate gradients."""
 
-        def said(params):
-            return jax.vmap(lambda s: self.policy_after(params, s.rounds)(s.last.obs))(seen)
+        def linear(s: Seen):
+            said = lambda p: self.policy_after(p, s.rounds)(s.last.obs)  # noqa: E731
+            now, forward = jax.linearize(said, params)
+            return forward, jax.linearize(jax.grad(lambda new: ppo.mean_of(s.last.said.kl(new), s.last.weight)), now)[1]
 
-        def divergence(new):
-            each = jax.vmap(lambda s, new: ppo.mean_of(s.last.said.kl(new), s.last.weight))(seen, new)
-            return each.mean()
+        def product(forward, bend, v):
+            return jax.linear_transpose(forward, params)(bend(forward(v)))[0]
 
-        now, forward = jax.linearize(said, params)
-        back = jax.linear_transpose(forward, params)
-        bent = jax.linearize(jax.grad(divergence), now)[1]
-        return lambda v: back(bent(forward(v)))[0]
+        parts = inner.over_tasks(linear, seen)
+        mean = lambda tree: jax.tree.map(lambda x: x.mean(axis=0), tree)  # noqa: E731
+        return lambda v: mean(inner.over_tasks(lambda forward, bend: product(forward, bend, v), *parts))
 
     def mean_losses(self, params: Params, seen: Seen) -> tuple[Array, Array]:
         return jax.tree.map(lambda x: x.mean(), inner.over_tasks(lambda s: self.losses(params, s), seen))

@@ -131,6 +131,10 @@ class ProMP:
         return self.config.episodes_per_step * (self.steps_at_test + 1)
 
     @property
+    def test_exploration(self) -> int:
+        return self.config.episodes_per_step * self.steps_at_test
+
+    @property
     def adaptation(self) -> inner.Adaptation:
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)

@@ -17,6 +17,7 @@ SHORT_BANDIT = dict(_BANDIT, tasks_per_iteration=512, discount=0.95, entropy_wei
 # The horizon starts short and grows: what an action does for much later pulls is lost in noise at first.
 LONG_BANDIT = dict(_BANDIT, tasks_per_iteration=256, first_discount=0.9, discount=0.99, discount_env_steps=1_500_000,
                    entropy_weight=0.005, env_steps=3_000_000, decay_env_steps=3_000_000)  # fmt: skip
+MANY_ARMS = dict(width=32, hidden=(32,), env_steps=4_000_000, decay_env_steps=4_000_000)
 VERY_LONG = dict(tasks_per_iteration=64, discount=0.995)
 _RISING = dict(first_discount=0.3, learn_from="regret", gae_decay=0.5)
 # A step is remembered by the state it began in, which attention finds again at once and a recurrent core learns slowly.
@@ -55,7 +56,9 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if family == "bandit":
         if spec.trial_episodes <= 20:
             return dict(SHORT_BANDIT)
-        return LONG_BANDIT | (VERY_LONG if spec.trial_episodes > 200 else {})
+        if spec.trial_episodes > 200:
+            return LONG_BANDIT | VERY_LONG
+        return LONG_BANDIT | (MANY_ARMS if spec.action.size > 20 else {})
     if family == "tabular-mdp":
         return dict(MDP, tasks_per_iteration=max(16, 12_800 // (spec.trial_episodes * spec.horizon) // 16 * 16))
     if family in ("grid-navi", "maze"):
