@@ -17,7 +17,7 @@ from nacre._errors import UserError
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
 from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, simulated, unknown
-from nacre.types import take_tasks, task_count, trial_episodes
+from nacre.types import exploration_episodes, take_tasks, task_count, trial_episodes
 
 EVALUATIONS = 20  # in a run, unless eval_every says otherwise
 
@@ -93,6 +93,7 @@ def make_plan(
         "config": dataclasses.asdict(algorithm.config),
         "loop": dataclasses.asdict(loop),
         "spec": dataclasses.asdict(env.spec),
+        "exploration_episodes": exploration_episodes(algorithm),
     }
     command = command_of(name, origin, preset=preset, seeds=seeds, env_params=env_params or {}, values=values)
     return Plan(algorithm, env, json.loads(json.dumps(config)), command)

@@ -78,7 +78,9 @@ class Run:
 
     @property
     def spec(self) -> dict[str, Any]:
-        return self.config.get("spec") or {}
+        """The family's, with the episodes before adaptation as the algorithm counts them, where it does."""
+        spec, counted = self.config.get("spec") or {}, self.config.get("exploration_episodes")
+        return spec | {"exploration_episodes": counted} if spec and counted is not None else spec
 
     @property
     def identity(self) -> str:

@@ -37,7 +37,8 @@ class Run:
     """A run on disk, or one seed of it. Made by `open_run`.
 
     config.json holds: schema, algorithm, env, env_params, env_from ("name" or "object"), preset, seeds, config (the
-    algorithm's settings), loop (train.LoopConfig) and spec (the family's EnvSpec as a dict).
+    algorithm's settings), loop (train.LoopConfig), spec (the family's EnvSpec as a dict) and exploration_episodes (of a
+    meta-test's trial).
     """
 
     path: Path  # the directory of config.json
