@@ -64,16 +64,18 @@ def gradients(steps: int):
     return jax.jit(found)
 
 
-def main() -> None:
+def policy(seed: int) -> Policy:
     spec = EnvSpec(name="two states", obs_size=2, action=Discrete(2), horizon=1, jittable=True)
-    policies = [
-        jax.tree.map(lambda x: 2.0 * x, Policy(spec, (4,), 1.0, 1.0, 1e-6, key=jax.random.key(i)))
-        for i in range(POLICIES)
-    ]
+    return jax.tree.map(lambda x: 2.0 * x, Policy(spec, (4,), 1.0, 1.0, 1e-6, key=jax.random.key(seed)))
+
+
+def main() -> None:
+    policies = [policy(i) for i in range(POLICIES)]
     errors = {kind: [] for kind in KINDS}
     print(f"relative error (cosine) of the meta-gradient, mean of {POLICIES} policies, inner step {RATE}")
     for steps in range(1, LONGEST + 1):
-        found, line = [gradients(steps)(policy) for policy in policies], []
+        of, line = gradients(steps), []
+        found = [of(policy) for policy in policies]
         for kind, of_kind in errors.items():
             pairs = [(np.asarray(f[kind]), np.asarray(f["exact"])) for f in found]
             error = np.mean([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs])

@@ -1,8 +1,10 @@
 """MAML, E-MAML and ProMP piece by piece: meta-gradients against finite differences and exact expectations, the trust region, the
 memory."""
 
+import importlib.util
 import itertools
 from functools import partial
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -20,9 +22,7 @@ from nacre.algorithms.promp import ProMP
 from nacre.algorithms.promp import Seen as ProSeen
 from nacre.distributions import Actions
 from nacre.envs.point_robot import PointRobot
-from nacre.types import Discrete, EnvSpec
-from nacre.updates import inner
-from nacre.updates.inner import Policy, Rates, Round
+from nacre.updates import adapting, inner
 
 KEY = jax.random.key(0)
 TINY = dict(hidden=(5,), episodes_per_step=3, tasks_per_iteration=4)
@@ -41,7 +41,7 @@ def experience(agent, env, key=KEY):
     """Parameters, and an iteration's rounds."""
     params = agent.params(agent.init(key, env, 0))
     tasks = env.sample_tasks(key, agent.config.tasks_per_iteration)
-    return params, inner.collect(env, agent, params, tasks, key, agent.config.inner_steps)[0]
+    return params, adapting.collect(env, agent, params, tasks, key, agent.config.inner_steps)[0]
 
 
 def first(tree):
@@ -117,10 +117,9 @@ def test_promps_gradient_is_the_slope_after_some_epochs(family):
     """Away from the policy that acted, where ratios are not one and divergences not zero."""
     env = FAMILIES[family]
     agent = promp(env, inner_steps=2, kl_weight=0.5)
-    params, (*before, last) = experience(agent, env)
+    params, rounds = experience(agent, env)
     with jax.enable_x64(True):
-        credit = agent.adaptation.credit
-        seen = ProSeen(tuple(credit.round(d, d.reward) for d in before), credit.round(last, last.reward))
+        seen = ProSeen(*agent.adaptation.credit.rounds(rounds))
         seen, params = doubled(first(seen)), doubled(params)
         direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
         params = jax.tree.map(lambda x, d: x + 0.02 * d, params, direction)
@@ -132,44 +131,13 @@ def test_promps_gradient_is_the_slope_after_some_epochs(family):
         np.testing.assert_allclose(told, slope(loss, params, direction), rtol=1e-5)
 
 
-def every_trajectory(steps: int):
-    """A task of two states and two actions whose trajectories can be counted: from state 0; action 1 goes to the other state, and
-    state 1 pays 1, action 0 in it 2. -> states, actions [R, steps], rewards [R, steps]."""
-    rows = []
-    for chosen in itertools.product((0, 1), repeat=steps):
-        state, states, rewards = 0, [], []
-        for action in chosen:
-            states.append(state)
-            rewards.append(float(state) * (2.0 - action) + 0.3 * action)
-            state = 1 - state if action else state
-        rows.append((states, chosen, rewards))
-    return (np.array(x) for x in zip(*rows, strict=True))
-
-
-def meta_gradients(steps: int, rate=0.4):
-    """Exact meta-gradient of the expected return after an exact policy-gradient step, and what each surrogate makes of it when it
-    sees every trajectory as often as the policy takes it."""
-    spec = EnvSpec(name="tiny", obs_size=2, action=Discrete(2), horizon=steps, jittable=True)
-    policy = jax.tree.map(lambda x: 2.0 * x, Policy(spec, (4,), 1.0, 1.0, 1e-6, key=KEY))
-    states, chosen, rewards = every_trajectory(steps)
-    obs, later = jnp.eye(2)[states], np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
-
-    def probability(policy):
-        return jnp.exp(policy(obs).log_prob(chosen).sum(axis=1))
-
-    def earned(policy):
-        return (probability(policy) * rewards.sum(axis=1)).sum() / steps
-
-    def after(policy, kind):
-        weight = jnp.broadcast_to(jax.lax.stop_gradient(probability(policy))[:, None], rewards.shape)
-        seen = Round(obs, chosen, jnp.asarray(later), jnp.asarray(rewards), weight, policy(obs).log_prob(chosen), None)
-        return inner.adapted(policy, Rates(policy, rate, False), (seen,), kind)
-
-    def exactly(policy):
-        return earned(jax.tree.map(lambda x, g: x + rate * g, policy, jax.grad(earned)(policy)))
-
-    found = {kind: jax.grad(lambda p, kind=kind: earned(after(p, kind)))(policy) for kind in ("score", "ratio", "dice")}
-    return {name: ravel_pytree(g)[0] for name, g in {"exact": jax.grad(exactly)(policy), **found}.items()}
+def meta_gradients(steps: int):
+    """As benchmarks/meta_gradients.py has them, of its first policy."""
+    path = Path(__file__).parents[2] / "benchmarks" / "meta_gradients.py"
+    spec = importlib.util.spec_from_file_location("meta_gradients", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    return benchmark.gradients(steps)(benchmark.policy(0))
 
 
 def test_surrogates_know_what_their_papers_say():
@@ -228,10 +196,7 @@ def test_before_the_outer_step_ratios_are_one_and_nothing_diverges(agent, family
         np.testing.assert_allclose(loss, -mean, atol=1e-5)
         np.testing.assert_allclose(divergence, 0.0, atol=1e-6)
     else:
-        credit = agent.adaptation.credit
-        seen = first(
-            ProSeen(tuple(credit.round(d, d.reward) for d in rounds[:-1]), credit.round(rounds[-1], rounds[-1].reward))
-        )
+        seen = first(ProSeen(*agent.adaptation.credit.rounds(rounds)))
         loss, told = agent.objective(params, jnp.ones(2), seen)
         np.testing.assert_allclose(loss, -inner.ppo.mean_of(seen.last.advantage, seen.last.weight), atol=1e-5)
         np.testing.assert_allclose(told["kl"], 0.0, atol=1e-6)

@@ -28,14 +28,14 @@ from nacre.types import (
     EnvSpec,
     Metric,
     Trajectory,
-    Transition,
     require_fraction,
     require_layers,
     require_not_negative,
     require_positive,
 )  # fmt: skip
-from nacre.updates import inner, ppo
-from nacre.updates.inner import Memory, Policy, Rates, Round
+from nacre.updates import adapting, inner, ppo
+from nacre.updates.adapting import Params
+from nacre.updates.inner import Policy, Rates, Round
 from nacre.updates.trials import draw_tasks
 
 
@@ -94,13 +94,6 @@ class Config:
             raise ValueError("exploration credits what was seen before an inner step, and inner_steps is 0")
 
 
-class Params(eqx.Module):
-    """Meta-trained: theta, and the step sizes from it."""
-
-    policy: Policy
-    rates: Rates
-
-
 class State(eqx.Module):
     """All that training changes."""
 
@@ -119,14 +112,13 @@ class Seen(eqx.Module):
 
 
 @dataclass(frozen=True)
-class MAML:
+class MAML(adapting.Adapting):
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
 
     config: Config
     spec: EnvSpec
-    observes = False
     metrics_help = {  # noqa: RUF012  read only
-        **inner.METRICS,
+        **adapting.METRICS,
         "loss/outer": Metric("", "outer loss before the step: minus the mean advantage after adaptation"),
         "step/accepted": Metric("share", "outer steps by TRPO that were taken"),
         "step/shrunk": Metric("times", "how often the step was shortened until the loss fell within the region"),
@@ -139,23 +131,11 @@ class MAML:
     # -------------------------------------------------------------------------------------------------- set-up
 
     @property
-    def steps_at_test(self) -> int:
-        return self.config.test_steps or self.config.inner_steps
-
-    @property
-    def test_episodes(self) -> int:
-        """Of a trial: a round for each step, and one after the last."""
-        return self.config.episodes_per_step * (self.steps_at_test + 1)
-
-    @property
-    def test_exploration(self) -> int:
-        return self.config.episodes_per_step * self.steps_at_test
-
-    @property
-    def adaptation(self) -> inner.Adaptation:
+    def adaptation(self) -> inner.Adaptation:  # L3, L7
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        return inner.Adaptation(c.surrogate, credit, c.episodes_per_step, self.steps_at_test, c.later_rate)
+        steps = c.test_steps or c.inner_steps
+        return inner.Adaptation(c.surrogate, credit, c.episodes_per_step, steps, c.later_rate)
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -167,27 +147,6 @@ class MAML:
         params = Params(policy, Rates(policy, c.inner_rate, c.learnt_rates))
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(params, self.adam.init(params), *counters)
-
-    def params(self, state: State) -> Params:
-        return state.params
-
-    # ----------------------------------------------------------------------------------------- memory, acting
-
-    def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L2
-        return inner.begin(self.spec, params.policy, rows, self.config.episodes_per_step)
-
-    def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
-        return inner.act(self.adaptation, memory, obs, key, explore)
-
-    def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:
-        return memory
-
-    def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L3, L7
-        return self.adaptation.take(params.rates, memory, episodes)
-
-    def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
-        """For pictures: gradient steps taken, and how far they went, [N, 1]."""
-        return inner.beliefs(params.policy, memory)
 
     # ------------------------------------------------------------------------------------------------- objective
 
@@ -202,8 +161,7 @@ class MAML:
         ratio = jnp.exp(new.log_prob(seen.last.action) - seen.last.log_prob)
         gain = ratio * seen.last.advantage
         if self.config.outer == "ppo":
-            bounded = jnp.clip(ratio, 1.0 - self.config.clip, 1.0 + self.config.clip)
-            gain = jnp.minimum(gain, bounded * seen.last.advantage)
+            gain = ppo.clipped(ratio, seen.last.advantage, self.config.clip)
         loss = -ppo.mean_of(gain, seen.last.weight) + self.credit_for_exploring(params, seen)
         return loss, ppo.mean_of(seen.last.said.kl(new), seen.last.weight)
 
@@ -213,13 +171,10 @@ class MAML:
         c = self.config
         if c.exploration == "none":
             return jnp.zeros(())
-        total = jnp.zeros(())
-        for before in seen.rounds[:1]:  # acted by theta itself; later rounds by what adaptation made of it
-            log_prob = params.policy(before.obs).log_prob(before.action)
-            if c.exploration == "returns":
-                total = total + (log_prob * before.weight).sum()
-            else:
-                total = total + ppo.mean_of(log_prob, before.weight)
+        before = seen.rounds[0]  # acted by theta itself; later rounds by what adaptation made of it
+        log_prob = params.policy(before.obs).log_prob(before.action)
+        summed = c.exploration == "returns"
+        total = (log_prob * before.weight).sum() if summed else ppo.mean_of(log_prob, before.weight)
         return -c.exploration_weight * seen.explored * total
 
     def outer_gradient(self, params: Params, seen: Seen) -> tuple[Array, Params]:
@@ -273,9 +228,6 @@ class MAML:
         state = State(params, optimiser, state.env_steps + env_steps, state.updates + 1)
         return state, {"loss/outer": loss, **metrics}
 
-    def trouble(self, metrics: dict[str, Any]) -> str:
-        return inner.trouble(metrics)
-
     # --------------------------------------------------------------------------------------------- the schedule
 
     @property
@@ -284,29 +236,21 @@ class MAML:
         c = self.config
         return c.tasks_per_iteration * c.episodes_per_step * (c.inner_steps + 1) * self.spec.horizon
 
-    def minimum_env_steps(self, env: Environment) -> int:
-        return self.iteration_env_steps
-
-    def phase(self, state: State, env: Environment) -> str:
-        return "iteration"
-
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, trial_key = jax.random.split(key)
-        tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)
-        rounds, metrics = inner.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
+        tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
+        rounds, metrics = adapting.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}
 
     def experience(self, rounds: tuple[Trajectory, ...]) -> Seen:
         """From what was acted: advantages of each round."""
-        credit = self.adaptation.credit
-        *before, last = rounds
-        before = tuple(credit.round(data, data.reward) for data in before)
+        last = rounds[-1]
         weight = last.valid.astype(jnp.float32)
         earned = (last.train_reward * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
         explored = (earned - earned.mean()) / (earned.std() + 1e-8 if self.config.exploration == "rewards" else 1.0)
-        return Seen(before, credit.round(last, last.train_reward), explored)
+        return Seen(*self.adaptation.credit.rounds(rounds), explored)
 
 
 @partial(jax.jit, static_argnums=0)

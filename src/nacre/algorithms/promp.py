@@ -27,15 +27,14 @@ from nacre.types import (
     Environment,
     EnvSpec,
     Metric,
-    Trajectory,
-    Transition,
     require_fraction,
     require_layers,
     require_not_negative,
     require_positive,
 )  # fmt: skip
-from nacre.updates import inner, ppo
-from nacre.updates.inner import Memory, Policy, Rates, Round
+from nacre.updates import adapting, inner, ppo
+from nacre.updates.adapting import Params
+from nacre.updates.inner import Policy, Rates, Round
 from nacre.updates.trials import draw_tasks
 
 
@@ -77,13 +76,6 @@ class Config:
             raise ValueError("kl_target is held by kl_weight, which doubles and halves: it cannot begin at 0")
 
 
-class Params(eqx.Module):
-    """Meta-trained: theta, and the step sizes from it."""
-
-    policy: Policy
-    rates: Rates
-
-
 class State(eqx.Module):
     """All that training changes."""
 
@@ -102,14 +94,13 @@ class Seen(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ProMP:
+class ProMP(adapting.Adapting):
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
 
     config: Config
     spec: EnvSpec
-    observes = False
     metrics_help = {  # noqa: RUF012  read only
-        **inner.METRICS,
+        **adapting.METRICS,
         "loss/outer": Metric("", "clipped outer loss in the first epoch: minus the mean advantage after adaptation"),
         "policy/kl": Metric("nats", "in the last epoch, of the policies before adaptation from those that acted"),
         "policy/kl_weight": Metric("", "eta, mean over inner steps"),
@@ -122,23 +113,11 @@ class ProMP:
     # -------------------------------------------------------------------------------------------------- set-up
 
     @property
-    def steps_at_test(self) -> int:
-        return self.config.test_steps or self.config.inner_steps
-
-    @property
-    def test_episodes(self) -> int:
-        """Of a trial: a round for each step, and one after the last."""
-        return self.config.episodes_per_step * (self.steps_at_test + 1)
-
-    @property
-    def test_exploration(self) -> int:
-        return self.config.episodes_per_step * self.steps_at_test
-
-    @property
-    def adaptation(self) -> inner.Adaptation:
+    def adaptation(self) -> inner.Adaptation:  # L3, L8
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        return inner.Adaptation("ratio", credit, c.episodes_per_step, self.steps_at_test, c.later_rate)
+        steps = c.test_steps or c.inner_steps
+        return inner.Adaptation("ratio", credit, c.episodes_per_step, steps, c.later_rate)
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -150,27 +129,6 @@ class ProMP:
         params = Params(policy, Rates(policy, c.inner_rate, c.learnt_rates))
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(params, self.adam.init(params), jnp.full(c.inner_steps, c.kl_weight), *counters)
-
-    def params(self, state: State) -> Params:
-        return state.params
-
-    # ----------------------------------------------------------------------------------------- memory, acting
-
-    def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:  # L2
-        return inner.begin(self.spec, params.policy, rows, self.config.episodes_per_step)
-
-    def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
-        return inner.act(self.adaptation, memory, obs, key, explore)
-
-    def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:
-        return memory
-
-    def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L3, L8
-        return self.adaptation.take(params.rates, memory, episodes)
-
-    def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
-        """For pictures: gradient steps taken, and how far they went, [N, 1]."""
-        return inner.beliefs(params.policy, memory)
 
     # ------------------------------------------------------------------------------------------------- update
 
@@ -190,11 +148,11 @@ class ProMP:
 
     def learn(self, state: State, seen: Seen, env_steps: Array) -> tuple[State, dict[str, Array]]:
         c = self.config
-        one = lambda params: jax.value_and_grad(self.objective, has_aux=True)  # noqa: E731
+        one = jax.value_and_grad(self.objective, has_aux=True)
 
         def step(carry, _):
             params, optimiser = carry
-            found = inner.over_tasks(lambda s: one(params)(params, state.kl_weights, s), seen)
+            found = inner.over_tasks(lambda s: one(params, state.kl_weights, s), seen)
             (_, told), gradient = jax.tree.map(lambda x: x.mean(axis=0), found)
             change, optimiser = self.adam.update(gradient, optimiser, params)
             return (optax.apply_updates(params, change), optimiser), {
@@ -219,9 +177,6 @@ class ProMP:
             return weights
         return jnp.where(kl < target / 1.5, weights / 2.0, jnp.where(kl > target * 1.5, weights * 2.0, weights))
 
-    def trouble(self, metrics: dict[str, Any]) -> str:
-        return inner.trouble(metrics)
-
     # --------------------------------------------------------------------------------------------- the schedule
 
     @property
@@ -230,25 +185,17 @@ class ProMP:
         c = self.config
         return c.tasks_per_iteration * c.episodes_per_step * (c.inner_steps + 1) * self.spec.horizon
 
-    def minimum_env_steps(self, env: Environment) -> int:
-        return self.iteration_env_steps
-
-    def phase(self, state: State, env: Environment) -> str:
-        return "iteration"
-
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, trial_key = jax.random.split(key)
-        tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)
-        rounds, metrics = inner.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
+        tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
+        rounds, metrics = adapting.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}
 
 
 @partial(jax.jit, static_argnums=0)
 def _learn(algorithm, state, rounds):
-    credit = algorithm.adaptation.credit
-    *before, last = rounds
-    seen = Seen(tuple(credit.round(data, data.reward) for data in before), credit.round(last, last.train_reward))
+    seen = Seen(*algorithm.adaptation.credit.rounds(rounds))
     env_steps = sum(data.valid.sum() for data in rounds).astype(jnp.int32)
     return algorithm.learn(state, seen, env_steps)

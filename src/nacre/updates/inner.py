@@ -13,12 +13,11 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from nacre import nn, rollout
+from nacre import nn
 from nacre.distributions import Actions
-from nacre.types import Environment, EnvSpec, Metric, Trajectory, task_count
+from nacre.types import EnvSpec, Trajectory
 from nacre.updates import baselines, ppo
 
 Surrogate = Literal["score", "ratio", "dice"]
@@ -61,10 +60,6 @@ class Round(NamedTuple):
     said: Actions | None  # the distributions then, [E, T, A]; None in what is remembered
 
 
-def discounted(discount: float, horizon: int) -> Array:
-    return discount ** jnp.arange(horizon)
-
-
 @dataclass(frozen=True)
 class Credit:
     """How advantages are worked out: a linear baseline per task and round, generalised advantages."""
@@ -94,9 +89,14 @@ class Credit:
         advantage = of(value, self.decay)
         if self.standardise:
             advantage = jax.vmap(ppo.standardised)(advantage, weight)
-        gain = (reward - _mean_per_step(reward, weight)) * discounted(self.discount, t)
+        gain = (reward - _mean_per_step(reward, weight)) * self.discount ** jnp.arange(t)
         said = data.extras.get("said")
         return Round(data.obs, data.action, advantage * weight, gain * weight, weight, data.extras["log_prob"], said)
+
+    def rounds(self, rounds: tuple[Trajectory, ...]) -> tuple[tuple[Round, ...], Round]:
+        """An iteration's -> those before each inner step, from what the agent sees; the last, from what is learnt from."""
+        *before, last = rounds
+        return tuple(self.round(data, data.reward) for data in before), self.round(last, last.train_reward)
 
 
 def _mean_per_step(reward: Array, weight: Array) -> Array:
@@ -193,7 +193,7 @@ def remembered(memory: Memory, episodes: Trajectory) -> Memory:
         return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), start)
 
     new = episodes._replace(extras={"log_prob": episodes.extras["log_prob"]}, info={})
-    seen = jax.tree.map(put, memory.seen._replace(info={}), new)
+    seen = jax.tree.map(put, memory.seen, new)
     return memory._replace(seen=seen, count=memory.count + episodes.reward.shape[1])
 
 
@@ -248,51 +248,3 @@ def beliefs(policy: Policy, memory: Memory) -> dict[str, Array]:
     )
     moved = jnp.sqrt(squares)[:, None]
     return {"steps": memory.steps.astype(jnp.float32)[:, None], "moved": moved}
-
-
-METRICS = {
-    "collect/return_before": Metric("reward", "mean return of episodes before adaptation"),
-    "collect/return": Metric("reward", "mean return of episodes after all inner steps"),
-    "adapt/moved": Metric("", "distance of the adapted parameters from the meta-trained ones, mean over tasks"),
-    "adapt/furthest": Metric("", "the largest such distance among the iteration's tasks"),
-    "adapt/furthest_task": Metric("", "which of the iteration's tasks that is"),
-    "adapt/std": Metric("", "geometric mean of the adapted policies' standard deviations, in the agent's units"),
-}
-
-
-def collect(
-    env: Environment, algorithm: Any, params: Any, tasks: Any, key: Array, steps: int
-) -> tuple[tuple[Trajectory, ...], dict[str, Array]]:
-    """A round of episodes before each inner step and one after the last -> rounds [N, P, T], metrics."""
-    episodes = algorithm.config.episodes_per_step
-    begin_key, *keys = jax.random.split(key, 2 + 2 * steps)
-    memory = algorithm.begin(params, begin_key, (task_count(tasks), episodes))
-    rounds = []
-    for k in range(steps + 1):
-        data, _ = rollout.episode(env, algorithm, params, memory, tasks, keys[2 * k], episodes=episodes, explore=True)
-        rounds.append(data)
-        if k < steps:
-            memory = _adapt(algorithm, params, memory, data, keys[2 * k + 1])
-    moved = beliefs(params.policy, memory)["moved"][:, 0]  # NaN counts as the largest
-    metrics = {
-        "collect/return_before": rollout.mean_return(rounds[0]), "collect/return": rollout.mean_return(rounds[-1]),
-        "adapt/moved": moved.mean(), "adapt/furthest": moved.max(), "adapt/furthest_task": moved.argmax().astype(jnp.float32),
-    }  # fmt: skip
-    if memory.policy.log_std is not None:
-        metrics["adapt/std"] = jnp.exp(memory.policy.log_std.mean()) / memory.policy.reach
-    return tuple(rounds), metrics
-
-
-def trouble(metrics: dict[str, Any]) -> str:
-    """Which task's inner step exploded, if one did."""
-    if np.isfinite(metrics.get("adapt/furthest", 0.0)):
-        return ""
-    return (
-        f"The inner steps moved the parameters of task {int(metrics['adapt/furthest_task'])} of this iteration by "
-        f"{metrics['adapt/furthest']}: a smaller inner_rate helps. "
-    )
-
-
-@partial(jax.jit, static_argnums=0)
-def _adapt(algorithm, params, memory, data, key):
-    return algorithm.adapt(params, memory, data, key)

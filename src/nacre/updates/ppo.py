@@ -56,6 +56,11 @@ def standardised(x: Array, weight: Array) -> Array:
     return (x - mean) / jnp.sqrt(mean_of((x - mean) ** 2, weight) + 1e-8)
 
 
+def clipped(ratio: Array, advantage: Array, clip: float) -> Array:
+    """min(ratio A, clip(ratio) A): no gain from a ratio that has left 1 +- clip (Schulman et al. 2017, arXiv:1707.06347)."""
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Coefficients of the loss."""
@@ -77,8 +82,7 @@ class Objective:
         """-E[min(ratio A, clip(ratio) A)] + value_weight * E[(V - R)^2] - entropy_weight H, all [N, L] and weighted."""
         log_ratio = log_prob - old_log_prob
         ratio = jnp.exp(log_ratio)
-        bounded = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
-        policy = -mean_of(jnp.minimum(ratio * advantage, bounded * advantage), weight)
+        policy = -mean_of(clipped(ratio, advantage, self.clip), weight)
         error = self.error(value - returns)
         if self.value_clip:
             near = old_value + jnp.clip(value - old_value, -self.value_clip, self.value_clip)
