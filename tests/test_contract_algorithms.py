@@ -18,10 +18,11 @@ TINY = {
                     belief_trials=2, belief_capacity=10, tasks_per_iteration=4, updates_per_epoch=2, epochs=1),
     "maml": dict(hidden=(8,), tasks_per_iteration=3, episodes_per_step=2),
     "promp": dict(hidden=(8,), tasks_per_iteration=3, episodes_per_step=2, epochs=2),
+    "maesn": dict(hidden=(8,), tasks_per_iteration=3, episodes_per_step=2),
 }  # fmt: skip
 PHASES = {
     "pearl": ("initial", "train", "collect"), "rl2": ("iteration",), "varibad": ("initial", "iteration"),
-    "maml": ("iteration",), "promp": ("iteration",),
+    "maml": ("iteration",), "promp": ("iteration",), "maesn": ("iteration",),
 }  # fmt: skip
 NAMES = sorted(registry.ALGORITHMS.keys() - {"e-maml"})  # which is MAML with one more term
 FAMILIES = {"continuous": PointRobot(n_train=4, n_test=3), "discrete": GridNavi()}

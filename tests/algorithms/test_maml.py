@@ -22,7 +22,7 @@ from nacre.algorithms.promp import ProMP
 from nacre.algorithms.promp import Seen as ProSeen
 from nacre.distributions import Actions
 from nacre.envs.point_robot import PointRobot
-from nacre.updates import adapting, inner
+from nacre.updates import adapting, inner, outer
 
 KEY = jax.random.key(0)
 TINY = dict(hidden=(5,), episodes_per_step=3, tasks_per_iteration=4)
@@ -41,7 +41,12 @@ def experience(agent, env, key=KEY):
     """Parameters, and an iteration's rounds."""
     params = agent.params(agent.init(key, env, 0))
     tasks = env.sample_tasks(key, agent.config.tasks_per_iteration)
-    return params, adapting.collect(env, agent, params, tasks, key, agent.config.inner_steps)[0]
+    memory = agent.begin(params, key, (len(tasks), agent.config.episodes_per_step))
+    return params, adapting.collect(env, agent, params, memory, tasks, key)[0]
+
+
+def mean_losses(agent, params, seen):
+    return outer.mean_over_tasks(lambda s: agent.losses(params, s), seen)
 
 
 def first(tree):
@@ -176,8 +181,8 @@ def test_curvature_is_the_divergences_second_derivative(family, options):
     seen = agent.experience(rounds)
     flat, back = ravel_pytree(params)
     # the Hessian of the whole has a term with the gradient of the divergence, which is zero here
-    hessian = jax.hessian(lambda x: agent.mean_losses(back(x), seen)[1])(flat)
-    product = agent.curvature(params, seen)
+    hessian = jax.hessian(lambda x: mean_losses(agent, back(x), seen)[1])(flat)
+    product = outer.curvature(agent.said, params, seen)
     dense = jax.vmap(lambda v: ravel_pytree(product(back(v)))[0])(jnp.eye(flat.size))
     assert jnp.abs(hessian).max() > 1e-3
     np.testing.assert_allclose(dense, hessian, atol=2e-3 * float(jnp.abs(hessian).max()))
@@ -191,7 +196,7 @@ def test_before_the_outer_step_ratios_are_one_and_nothing_diverges(agent, family
     params, rounds = experience(agent, env)
     if isinstance(agent, MAML):
         seen = agent.experience(rounds)
-        loss, divergence = agent.mean_losses(params, seen)
+        loss, divergence = mean_losses(agent, params, seen)
         mean = jax.vmap(inner.ppo.mean_of)(seen.last.advantage, seen.last.weight).mean()
         np.testing.assert_allclose(loss, -mean, atol=1e-5)
         np.testing.assert_allclose(divergence, 0.0, atol=1e-6)
@@ -209,8 +214,8 @@ def test_without_inner_steps_it_is_trpo():
     params, rounds = experience(agent, env)
     seen = agent.experience(rounds)
     flat, back = ravel_pytree(params)
-    g = jax.grad(lambda x: agent.mean_losses(back(x), seen)[0])(flat)
-    hessian = jax.hessian(lambda x: agent.mean_losses(back(x), seen)[1])(flat) + 1e-3 * jnp.eye(flat.size)
+    g = jax.grad(lambda x: mean_losses(agent, back(x), seen)[0])(flat)
+    hessian = jax.hessian(lambda x: mean_losses(agent, back(x), seen)[1])(flat) + 1e-3 * jnp.eye(flat.size)
     state, _ = agent.learn(agent.init(KEY, env, 0), seen, jnp.zeros((), jnp.int32))
     moved, natural = ravel_pytree(state.params)[0] - flat, -jnp.linalg.solve(hessian, g)
     cosine = moved @ natural / jnp.linalg.norm(moved) / jnp.linalg.norm(natural)
@@ -263,10 +268,10 @@ def test_episodes_one_by_one_adapt_as_a_round_does(agent, family):
     memory = agent.begin(params, KEY, (4, 1))
     for e in range(3):
         assert not memory.steps.any()
-        jax.tree.map(np.testing.assert_array_equal, first(memory.policy), params.policy)
+        jax.tree.map(np.testing.assert_array_equal, first(memory.adapted), params.policy)
         memory = agent.adapt(params, memory, jax.tree.map(lambda x, e=e: x[:, e : e + 1], data), KEY)
     assert (memory.steps == 1).all() and not memory.count.any()
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), memory.policy, whole.policy)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), memory.adapted, whole.adapted)
     moved = np.asarray(agent.beliefs(params, memory)["moved"])
     assert moved.shape == (4, 1) and moved.min() > 0
     # and it is the step that meta-training differentiates
@@ -274,7 +279,7 @@ def test_episodes_one_by_one_adapt_as_a_round_does(agent, family):
     kind = agent.adaptation.surrogate
     jax.tree.map(
         partial(np.testing.assert_allclose, atol=1e-6),
-        inner.adapted(params.policy, params.rates, (seen,), kind), first(whole.policy),
+        inner.adapted(params.policy, params.rates, (seen,), kind), first(whole.adapted),
     )  # fmt: skip
 
 
@@ -286,10 +291,10 @@ def test_meta_test_takes_as_many_steps_as_it_may_and_later_ones_shorter():
     memories = [agent.begin(params, KEY, (4, 3))]
     for _ in range(3):
         memories.append(agent.adapt(params, memories[-1], data, KEY))
-    flat = [ravel_pytree(first(m.policy))[0] for m in memories]
+    flat = [ravel_pytree(first(m.adapted))[0] for m in memories]
     other = maml(env, test_steps=2)
     same = other.adapt(params, other.adapt(params, other.begin(params, KEY, (4, 3)), data, KEY), data, KEY)
-    np.testing.assert_allclose(flat[2] - flat[1], 0.5 * (ravel_pytree(first(same.policy))[0] - flat[1]), atol=1e-6)
+    np.testing.assert_allclose(flat[2] - flat[1], 0.5 * (ravel_pytree(first(same.adapted))[0] - flat[1]), atol=1e-6)
     np.testing.assert_array_equal(flat[3], flat[2])
     assert (memories[3].steps == 2).all()
 

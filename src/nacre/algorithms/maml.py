@@ -11,7 +11,6 @@
 The inner loss L_in is a choice (`surrogate`), in which published codes differ without saying so: docs/algorithms/maml.md.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -22,18 +21,17 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from nacre import optim
+from nacre.distributions import Actions
 from nacre.types import (
     Environment,
     EnvSpec,
-    Metric,
     Trajectory,
     require_fraction,
     require_layers,
     require_not_negative,
     require_positive,
 )  # fmt: skip
-from nacre.updates import adapting, inner, ppo
+from nacre.updates import adapting, inner, outer, ppo
 from nacre.updates.adapting import Params
 from nacre.updates.inner import Policy, Rates, Round
 from nacre.updates.trials import draw_tasks
@@ -112,41 +110,40 @@ class Seen(eqx.Module):
 
 
 @dataclass(frozen=True)
-class MAML(adapting.Adapting):
+class MAML(adapting.AdaptingPolicy):
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
 
     config: Config
     spec: EnvSpec
     metrics_help = {  # noqa: RUF012  read only
         **adapting.METRICS,
-        "loss/outer": Metric("", "outer loss before the step: minus the mean advantage after adaptation"),
-        "step/accepted": Metric("share", "outer steps by TRPO that were taken"),
-        "step/shrunk": Metric("times", "how often the step was shortened until the loss fell within the region"),
-        "step/divergence": Metric("nats", "from the adapted policies before the outer step to those after it"),
-        "step/gain": Metric("", "by how much the outer loss fell"),
-        "gradient/norm": Metric("", "of the meta-gradient"),
-        "policy/kl": Metric("nats", "from the adapted policies before the step to those after it, in its last epoch"),
+        **outer.METRICS,
     }
 
     # -------------------------------------------------------------------------------------------------- set-up
 
     @property
+    def steps(self) -> int:
+        """Inner steps of a meta-test's trial."""
+        return self.config.test_steps or self.config.inner_steps
+
+    @property
     def adaptation(self) -> inner.Adaptation:  # L3, L7
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        steps = c.test_steps or c.inner_steps
-        return inner.Adaptation(c.surrogate, credit, c.episodes_per_step, steps, c.later_rate)
+        return inner.Adaptation(c.surrogate, credit, c.episodes_per_step, self.steps, c.later_rate)
 
     @property
-    def adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.learning_rate)
+    def learner(self) -> outer.Outer:
+        c = self.config
+        return outer.Outer(c.outer, c.trust_region, c.damping, optax.adam(c.learning_rate), c.epochs)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c = self.config
         policy = Policy(self.spec, c.hidden, c.action_range, c.initial_std, c.least_std, key=key)
         params = Params(policy, Rates(policy, c.inner_rate, c.learnt_rates))
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
-        return State(params, self.adam.init(params), *counters)
+        return State(params, self.learner.adam.init(params), *counters)
 
     # ------------------------------------------------------------------------------------------------- objective
 
@@ -155,9 +152,13 @@ class MAML(adapting.Adapting):
         c = self.config
         return inner.adapted(params.policy, params.rates, rounds, c.surrogate, first_order=c.first_order)
 
+    def said(self, params: Params, seen: Seen) -> Actions:
+        """What one task's adapted policy says where the one that acted after adaptation was."""
+        return self.policy_after(params, seen.rounds)(seen.last.obs)
+
     def losses(self, params: Params, seen: Seen) -> tuple[Array, Array]:  # L5
         """One task's outer loss, and the divergence of its adapted policy from the one that acted."""
-        new = self.policy_after(params, seen.rounds)(seen.last.obs)
+        new = self.said(params, seen)
         ratio = jnp.exp(new.log_prob(seen.last.action) - seen.last.log_prob)
         gain = ratio * seen.last.advantage
         if self.config.outer == "ppo":
@@ -177,70 +178,20 @@ class MAML(adapting.Adapting):
         total = (log_prob * before.weight).sum() if summed else ppo.mean_of(log_prob, before.weight)
         return -c.exploration_weight * seen.explored * total
 
-    def outer_gradient(self, params: Params, seen: Seen) -> tuple[Array, Params]:
-        """Mean over tasks of the outer loss, and its gradient."""
-        loss = lambda s: jax.value_and_grad(lambda p: self.losses(p, s)[0])(params)  # noqa: E731
-        return jax.tree.map(lambda x: x.mean(axis=0), inner.over_tasks(loss, seen))
-
-    def curvature(self, params: Params, seen: Seen) -> Callable[[Params], Params]:
-        """v -> the second derivative of the mean divergence times v, where the divergence is zero and so has no gradient: what the
-        adapted policies say changes linearly, and the divergence with the square of that. The linear parts are worked out once,
-        for all iterations of conjugate gradients."""
-
-        def linear(s: Seen):
-            said = lambda p: self.policy_after(p, s.rounds)(s.last.obs)  # noqa: E731
-            now, forward = jax.linearize(said, params)
-            return forward, jax.linearize(jax.grad(lambda new: ppo.mean_of(s.last.said.kl(new), s.last.weight)), now)[1]
-
-        def product(forward, bend, v):
-            return jax.linear_transpose(forward, params)(bend(forward(v)))[0]
-
-        parts = inner.over_tasks(linear, seen)
-        mean = lambda tree: jax.tree.map(lambda x: x.mean(axis=0), tree)  # noqa: E731
-        return lambda v: mean(inner.over_tasks(lambda forward, bend: product(forward, bend, v), *parts))
-
-    def mean_losses(self, params: Params, seen: Seen) -> tuple[Array, Array]:
-        return jax.tree.map(lambda x: x.mean(), inner.over_tasks(lambda s: self.losses(params, s), seen))
-
     # ------------------------------------------------------------------------------------------------- update
 
     def learn(self, state: State, seen: Seen, env_steps: Array) -> tuple[State, dict[str, Array]]:  # L5
-        c, params, optimiser = self.config, state.params, state.optimiser
-        if c.outer == "trpo":
-            loss, gradient = self.outer_gradient(params, seen)
-            region = optim.TrustRegion(c.trust_region, damping=c.damping)
-            product = self.curvature(params, seen)
-            params, metrics = optim.trust_region_step(
-                lambda p: self.mean_losses(p, seen), params, gradient, product, loss, region
-            )
-        else:
-
-            def step(carry, _):
-                params, optimiser = carry
-                loss, gradient = self.outer_gradient(params, seen)
-                change, optimiser = self.adam.update(gradient, optimiser, params)
-                return (optax.apply_updates(params, change), optimiser), (loss, optax.tree.norm(gradient))
-
-            epochs = c.epochs if c.outer == "ppo" else 1
-            (params, optimiser), (losses, norms) = jax.lax.scan(step, (params, optimiser), None, length=epochs)
-            loss = losses[0]
-            metrics = {"gradient/norm": norms.mean(), "policy/kl": self.mean_losses(params, seen)[1]}
-        state = State(params, optimiser, state.env_steps + env_steps, state.updates + 1)
-        return state, {"loss/outer": loss, **metrics}
+        params, optimiser, metrics = self.learner.step(self.losses, self.said, state.params, state.optimiser, seen)
+        return State(params, optimiser, state.env_steps + env_steps, state.updates + 1), metrics
 
     # --------------------------------------------------------------------------------------------- the schedule
-
-    @property
-    def iteration_env_steps(self) -> int:
-        """At most, where no episode ends early."""
-        c = self.config
-        return c.tasks_per_iteration * c.episodes_per_step * (c.inner_steps + 1) * self.spec.horizon
 
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, trial_key = jax.random.split(key)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
-        rounds, metrics = adapting.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
+        memory = self.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
+        rounds, _, metrics = adapting.collect(env, self, state.params, memory, tasks, trial_key)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}
 

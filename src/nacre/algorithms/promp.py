@@ -94,7 +94,7 @@ class Seen(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ProMP(adapting.Adapting):
+class ProMP(adapting.AdaptingPolicy):
     """The algorithm for one family; see nacre.types.Algorithm for what each method promises."""
 
     config: Config
@@ -113,11 +113,15 @@ class ProMP(adapting.Adapting):
     # -------------------------------------------------------------------------------------------------- set-up
 
     @property
+    def steps(self) -> int:
+        """Inner steps of a meta-test's trial."""
+        return self.config.test_steps or self.config.inner_steps
+
+    @property
     def adaptation(self) -> inner.Adaptation:  # L3, L8
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        steps = c.test_steps or c.inner_steps
-        return inner.Adaptation("ratio", credit, c.episodes_per_step, steps, c.later_rate)
+        return inner.Adaptation("ratio", credit, c.episodes_per_step, self.steps, c.later_rate)
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -179,17 +183,12 @@ class ProMP(adapting.Adapting):
 
     # --------------------------------------------------------------------------------------------- the schedule
 
-    @property
-    def iteration_env_steps(self) -> int:
-        """At most, where no episode ends early."""
-        c = self.config
-        return c.tasks_per_iteration * c.episodes_per_step * (c.inner_steps + 1) * self.spec.horizon
-
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, trial_key = jax.random.split(key)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
-        rounds, metrics = adapting.collect(env, self, state.params, tasks, trial_key, c.inner_steps)  # L3, L4
+        memory = self.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
+        rounds, _, metrics = adapting.collect(env, self, state.params, memory, tasks, trial_key)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}
 

@@ -33,6 +33,11 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.promp:Config",
         "on-policy; adapts its parameters by policy gradients, several clipped outer steps (Rothfuss et al. 2019)",
     ),
+    "maesn": (
+        "nacre.algorithms.maesn:MAESN",
+        "nacre.algorithms.maesn:Config",
+        "on-policy; adapts a latent variable of its policy by gradients, for exploration (Gupta et al. 2018)",
+    ),
     "varibad": (
         "nacre.algorithms.varibad:VariBAD",
         "nacre.algorithms.varibad:Config",

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from nacre import rollout
-from nacre.types import Environment, EnvSpec, Metric, Trajectory, Transition, task_count
+from nacre.types import Environment, EnvSpec, Metric, Trajectory, Transition
 from nacre.updates import inner
 from nacre.updates.inner import Memory, Policy, Rates
 
@@ -24,25 +24,48 @@ class Params(eqx.Module):
 
 class Adapting:
     """What agents that adapt by gradients promise in the same way (nacre.types.Algorithm). They have a config, a spec, and say how
-    they adapt (`adaptation`) and what an iteration takes (`iteration_env_steps`)."""
+    many gradient steps meta-test takes at most (`steps`)."""
 
     config: Any
     spec: EnvSpec
-    adaptation: inner.Adaptation
-    iteration_env_steps: int
+    steps: int
     observes = False
 
     @property
     def test_episodes(self) -> int:
         """Of a trial: a round for each step, and one after the last."""
-        return self.adaptation.episodes * (self.adaptation.steps + 1)
+        return self.config.episodes_per_step * (self.steps + 1)
 
     @property
     def test_exploration(self) -> int:
-        return self.adaptation.episodes * self.adaptation.steps
+        return self.config.episodes_per_step * self.steps
 
-    def params(self, state: Any) -> Params:
+    def params(self, state: Any) -> Any:
         return state.params
+
+    def observe(self, params: Any, memory: Any, transition: Transition) -> Any:
+        return memory
+
+    def trouble(self, metrics: dict[str, Any]) -> str:
+        return trouble(metrics)
+
+    @property
+    def iteration_env_steps(self) -> int:
+        """At most, where no episode ends early."""
+        c = self.config
+        return c.tasks_per_iteration * c.episodes_per_step * (c.inner_steps + 1) * self.spec.horizon
+
+    def minimum_env_steps(self, env: Environment) -> int:
+        return self.iteration_env_steps
+
+    def phase(self, state: Any, env: Environment) -> str:
+        return "iteration"
+
+
+class AdaptingPolicy(Adapting):
+    """Those whose policy itself is adapted, as `adaptation` says."""
+
+    adaptation: inner.Adaptation
 
     def begin(self, params: Params, key: Array, rows: tuple[int, int]) -> Memory:
         return inner.begin(self.spec, params.policy, rows, self.adaptation.episodes)
@@ -50,24 +73,12 @@ class Adapting:
     def act(self, params: Params, memory: Memory, obs: Array, key: Array, explore: bool):
         return inner.act(self.adaptation, memory, obs, key, explore)
 
-    def observe(self, params: Params, memory: Memory, transition: Transition) -> Memory:
-        return memory
-
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:
         return self.adaptation.take(params.rates, memory, episodes)
 
     def beliefs(self, params: Params, memory: Memory) -> dict[str, Array]:
         """For pictures: gradient steps taken, and how far they went, [N, 1]."""
         return inner.beliefs(params.policy, memory)
-
-    def trouble(self, metrics: dict[str, Any]) -> str:
-        return trouble(metrics)
-
-    def minimum_env_steps(self, env: Environment) -> int:
-        return self.iteration_env_steps
-
-    def phase(self, state: Any, env: Environment) -> str:
-        return "iteration"
 
 
 METRICS = {
@@ -81,26 +92,29 @@ METRICS = {
 
 
 def collect(
-    env: Environment, algorithm: Any, params: Any, tasks: Any, key: Array, steps: int
-) -> tuple[tuple[Trajectory, ...], dict[str, Array]]:
-    """A round of episodes before each inner step and one after the last -> rounds [N, P, T], metrics."""
-    episodes = algorithm.config.episodes_per_step
-    begin_key, *keys = jax.random.split(key, 2 + 2 * steps)
-    memory = algorithm.begin(params, begin_key, (task_count(tasks), episodes))
-    rounds = []
-    for k in range(steps + 1):
-        data, _ = rollout.episode(env, algorithm, params, memory, tasks, keys[2 * k], episodes=episodes, explore=True)
+    env: Environment, algorithm: Any, params: Any, memory: Any, tasks: Any, key: Array, *, train_reward: bool = False
+) -> tuple[tuple[Trajectory, ...], tuple[Any, ...], dict[str, Array]]:  # fmt: skip
+    """A round of episodes before each inner step and one after the last -> rounds [N, P, T], the memory at the beginning of each,
+    metrics. train_reward: inner steps see that instead of what the agent sees."""
+    c = algorithm.config
+    keys = jax.random.split(key, 1 + 2 * c.inner_steps)
+    rounds, memories = [], [memory]
+    for k in range(c.inner_steps + 1):
+        data, _ = rollout.episode(env, algorithm, params, memory, tasks, keys[2 * k], episodes=c.episodes_per_step)
         rounds.append(data)
-        if k < steps:
-            memory = _adapt(algorithm, params, memory, data, keys[2 * k + 1])
-    moved = inner.beliefs(params.policy, memory)["moved"][:, 0]  # NaN counts as the largest
+        if k < c.inner_steps:
+            seen = data._replace(reward=data.train_reward) if train_reward else data
+            memory = _adapt(algorithm, params, memory, seen, keys[2 * k + 1])
+            memories.append(memory)
+    moved = inner.moved(memories[0].adapted, memory.adapted)  # NaN counts as the largest
     metrics = {
         "collect/return_before": rollout.mean_return(rounds[0]), "collect/return": rollout.mean_return(rounds[-1]),
         "adapt/moved": moved.mean(), "adapt/furthest": moved.max(), "adapt/furthest_task": moved.argmax().astype(jnp.float32),
     }  # fmt: skip
-    if memory.policy.log_std is not None:
-        metrics["adapt/std"] = jnp.exp(memory.policy.log_std.mean()) / memory.policy.reach
-    return tuple(rounds), metrics
+    policy = memory.adapted if isinstance(memory.adapted, Policy) else params.policy
+    if policy.log_std is not None:
+        metrics["adapt/std"] = jnp.exp(policy.log_std.mean()) / policy.reach
+    return tuple(rounds), tuple(memories), metrics
 
 
 def trouble(metrics: dict[str, Any]) -> str:

@@ -32,10 +32,12 @@ class Policy(eqx.Module):
     least: float = eqx.field(static=True)  # of log_std
 
     def __init__(
-        self, spec: EnvSpec, hidden: tuple[int, ...], reach: float, initial_std: float, least_std: float, *, key
-    ):
-        sizes = (spec.obs_size, *hidden, spec.action.size)
-        self.net = nn.MLP(sizes, key=key, tanh=True, xavier=True)
+        self, spec: EnvSpec, hidden: tuple[int, ...], reach: float, initial_std: float, least_std: float, *, key: Array,
+        latent: int = 0, tanh: bool = True,
+    ):  # fmt: skip
+        """latent: how many numbers it reads beside an observation."""
+        sizes = (spec.obs_size + latent, *hidden, spec.action.size)
+        self.net = nn.MLP(sizes, key=key, tanh=tanh, xavier=True)
         self.log_std = None if spec.discrete else jnp.full(spec.action.size, math.log(initial_std), jnp.float32)
         self.reach, self.least = reach, math.log(least_std)
 
@@ -167,21 +169,25 @@ def over_tasks(f: Callable[..., Any], *args: Any) -> Any:
 class Memory(NamedTuple):
     """What an agent that adapts by gradients carries through a trial. N tasks; P episodes make a round."""
 
-    policy: Policy  # leaves [N, ...], of each task
+    adapted: Policy  # leaves [N, ...], of each task
     seen: Any  # Trajectory [N, P, T] of the round that is going on
     count: Array  # [N] episodes in it, int32; the same for all
     steps: Array  # [N] gradient steps taken, int32; the same for all
 
 
-def begin(spec: EnvSpec, policy: Policy, rows: tuple[int, int], episodes: int) -> Memory:
-    """The meta-trained policy for every task, and nothing seen."""
-    n, t = rows[0], spec.horizon
-    shape = n, episodes, t
+def nothing(spec: EnvSpec, n: int, episodes: int) -> Trajectory:
+    """Room for a round on each of n tasks."""
+    shape = n, episodes, spec.horizon
     action = jnp.zeros(shape, jnp.int32) if spec.discrete else jnp.zeros((*shape, spec.action.size))
     obs, number, no = jnp.zeros((*shape, spec.obs_size)), jnp.zeros(shape), jnp.zeros(shape, bool)
-    seen = Trajectory(obs, action, number, number, obs, no, no, {"log_prob": number})
-    zero = jnp.zeros(n, jnp.int32)
-    return Memory(jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), policy), seen, zero, zero)
+    return Trajectory(obs, action, number, number, obs, no, no, {"log_prob": number})
+
+
+def begin(spec: EnvSpec, policy: Policy, rows: tuple[int, int], episodes: int) -> Memory:
+    """The meta-trained policy for every task, and nothing seen."""
+    n, zero = rows[0], jnp.zeros(rows[0], jnp.int32)
+    own = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), policy)
+    return Memory(own, nothing(spec, n, episodes), zero, zero)
 
 
 def remembered(memory: Memory, episodes: Trajectory) -> Memory:
@@ -192,14 +198,14 @@ def remembered(memory: Memory, episodes: Trajectory) -> Memory:
         start = (*place, *(jnp.zeros((), jnp.int32),) * (old.ndim - 2))
         return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), start)
 
-    new = episodes._replace(extras={"log_prob": episodes.extras["log_prob"]}, info={})
+    new = episodes._replace(extras={name: episodes.extras[name] for name in memory.seen.extras}, info={})
     seen = jax.tree.map(put, memory.seen, new)
     return memory._replace(seen=seen, count=memory.count + episodes.reward.shape[1])
 
 
 def actions(memory: Memory, obs: Array) -> Actions:
     """What each task's policy does at obs [N, E, d]."""
-    return eqx.filter_vmap(lambda policy, x: policy(x))(memory.policy, obs)
+    return eqx.filter_vmap(lambda policy, x: policy(x))(memory.adapted, obs)
 
 
 @dataclass(frozen=True)
@@ -224,27 +230,34 @@ class Adaptation:
         def one(policy, seen):
             return rates.step(policy, jax.grad(lambda p: surrogate(self.surrogate, p, seen))(policy), scale)
 
-        new = over_tasks(one, memory.policy, rounds)
+        new = over_tasks(one, memory.adapted, rounds)
         goes_on = memory.steps[0] < self.steps
-        policy = jax.tree.map(lambda x, y: jnp.where(goes_on, x, y), new, memory.policy)
+        policy = jax.tree.map(lambda x, y: jnp.where(goes_on, x, y), new, memory.adapted)
         return Memory(policy, memory.seen, jnp.zeros_like(memory.count), memory.steps + goes_on)
 
 
-def act(adaptation: Adaptation, memory: Memory, obs: Array, key: Array, explore: bool):
-    """Stochastic as long as a step is to come, since it learns from the differences between actions; then as `explore` says."""
-    said = actions(memory, obs)
+def drawn(said: Actions, key: Array, explore: bool, more: Array) -> Array:
+    """Actions: stochastic as long as a step is to come (`more`), since it learns from the differences between them; then as
+    `explore` says."""
     action = said.draw(key, True)
-    if not explore:
-        best = said.draw(key, False)
-        action = jnp.where(memory.steps[0] < adaptation.steps, action, best)
+    return action if explore else jnp.where(more, action, said.draw(key, False))
+
+
+def act(adaptation: Adaptation, memory: Memory, obs: Array, key: Array, explore: bool):
+    said = actions(memory, obs)
+    action = drawn(said, key, explore, memory.steps[0] < adaptation.steps)
     return action, {"log_prob": said.log_prob(action), "said": said}, memory
+
+
+def moved(before: Any, after: Any) -> Array:
+    """How far apart each task's numbers are, [N]; leaves lead with N, or (before) are the same for all."""
+    squares = (
+        ((new - old) ** 2).reshape(new.shape[0], -1).sum(axis=1)
+        for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+    )
+    return jnp.sqrt(sum(squares))
 
 
 def beliefs(policy: Policy, memory: Memory) -> dict[str, Array]:
     """For pictures: gradient steps taken, and how far they went, [N, 1] each."""
-    squares = sum(
-        ((new - old) ** 2).reshape(new.shape[0], -1).sum(axis=1)
-        for new, old in zip(jax.tree.leaves(memory.policy), jax.tree.leaves(policy), strict=True)
-    )
-    moved = jnp.sqrt(squares)[:, None]
-    return {"steps": memory.steps.astype(jnp.float32)[:, None], "moved": moved}
+    return {"steps": memory.steps.astype(jnp.float32)[:, None], "moved": moved(policy, memory.adapted)[:, None]}
