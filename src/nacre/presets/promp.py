@@ -12,14 +12,13 @@ PAPER = {
 }
 PAPER |= {"walker-params": _PARAMS, "hopper-params": _PARAMS}
 PAPER["point-momentum"] = PAPER["point-momentum"] | dict(hidden=(128, 128))  # experiments/all_envs_eval/ppo_run_all.py
+FAST = {"point-corners": dict(learning_rate=5e-3)}  # what differs from MAML's
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
     """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
-    return (
-        maml.paper(PAPER, "promp", family, spec)
-        if name == "paper"
-        else maml.fast(family, spec) | dict(learning_rate=3e-3)
-    )
+    if name == "paper":
+        return maml.paper(PAPER, "promp", family, spec)
+    return maml.fast(family, spec) | dict(learning_rate=3e-3) | FAST.get(family, {})
