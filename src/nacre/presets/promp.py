@@ -12,7 +12,7 @@ PAPER = {
 }
 PAPER |= {"walker-params": _PARAMS, "hopper-params": _PARAMS}
 PAPER["point-momentum"] = PAPER["point-momentum"] | dict(hidden=(128, 128))  # experiments/all_envs_eval/ppo_run_all.py
-FAST = {"point-corners": dict(learning_rate=5e-3)}  # what differs from MAML's
+FAST = {name: dict(learning_rate=5e-3) for name in ("point-corners", "point-momentum")}  # what differs from MAML's
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
