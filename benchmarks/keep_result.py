@@ -34,7 +34,9 @@ def evidence(run: Path) -> dict:
     if found and len(found["per_task"]) > MOST_TASKS:  # the intervals are worked out already
         found = {k: v for k, v in found.items() if k not in ("per_task", "task_params", "success_per_task")}
     return {
-        "command": re.sub(r" --out \S+", "", (run / "command.txt").read_text().strip()),
+        "command": re.sub(
+            r" --out \S+", "", re.sub(r"--resume \S+", "--resume RUN", (run / "command.txt").read_text().strip())
+        ),
         "algorithm": config["algorithm"], "env": config["env"], "preset": config["preset"], "seeds": config["seeds"],
         "config": config["config"], "loop": config["loop"], "env_params": config["env_params"],
         "versions": {k: v for k, v in versions.items() if k not in ("started", "system")},

@@ -20,21 +20,26 @@ STRIDE = 2  # env steps per frame of simulated robots
 # ------------------------------------------------------------------------------------------------------ point robots
 
 
-def point_robot_frames(trial: dict, *, radius: float | None = None) -> Frames:
-    """T + 1 frames per episode: the goal, earlier episodes faded, the path so far, the returns."""
+def point_robot_frames(trial: dict, *, radius: float | None = None, ground: Any = None) -> Frames:
+    """Frames of each episode until it ends: the goal on what ground(axis) draws, earlier episodes faded, the path so far, the
+    returns."""
     xy = np.stack([trial["info"]["x"], trial["info"]["y"]], axis=-1)
     paths = np.concatenate([trial["obs"][:, :1, :2], xy], axis=1).astype(float)  # [K, T + 1, 2]
     goals = np.asarray(trial["task"], float)[None]
+    ends = np.asarray(trial.get("valid", trial["reward"] == trial["reward"])).sum(axis=1)  # [K] env steps
+    for path, end in zip(paths, ends, strict=True):
+        path[end + 1 :] = path[end]
 
-    def ground(axis: Any) -> None:
+    def beneath(axis: Any) -> None:
         plane(axis, *window(goals, paths))
         axis.set(xlabel="x", ylabel="y")
         draw_goals(axis, goals, SERIES[1], radius)
+        if ground:
+            ground(axis)
 
-    scene = Scene(paths, trial, ground)
-    for k in range(len(paths)):
+    scene = Scene(paths, trial, beneath)
+    for k, last in enumerate(ends):
         scene.begin(k)
-        last = paths.shape[1] - 1
         for t in range(last + 1):
             yield scene.frame(k, t), HOLD_MS if t == last else STEP_MS
 

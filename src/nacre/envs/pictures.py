@@ -54,8 +54,7 @@ def point_robot_pictures(
 ) -> list[Picture]:
     """Paths over the goals, and how soon goals are found. radius: of the rewarded disc, None where the reward is dense;
     start: where every episode begins, None where it is random."""
-    x, y = (np.asarray(evaluation["info"][name], float) for name in "xy")
-    paths = np.stack([x, y], axis=-1)  # [K, N, T, 2]
+    paths = np.stack([held(evaluation, name) for name in "xy"], axis=-1)  # [K, N, T, 2]
     if start is not None:
         first = np.broadcast_to(np.asarray(start, float), (*paths.shape[:2], 1, 2))
         paths = np.concatenate([first, paths], axis=2)
@@ -77,20 +76,30 @@ def point_robot_pictures(
     return [*out, found_picture(evaluation, exploration) if radius else distance_picture(paths, goals, exploration)]
 
 
+def held(evaluation: dict, name: str) -> np.ndarray:
+    """A recording [K, N, T] with the last value again after episodes ended early."""
+    values = np.asarray(evaluation["info"][name], float)
+    if "lengths" not in evaluation:
+        return values
+    lengths = np.asarray(evaluation["lengths"])[0].T[..., None]  # [K, N, 1], of the first repetition as recorded
+    return np.take_along_axis(values, np.minimum(np.arange(values.shape[-1]), lengths - 1), axis=-1)
+
+
 def window(goals: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners [2] of what is shown: all goals, and paths as far as 1.6 from the middle."""
+    """Corners [2] of what is shown: all goals, and paths as far as 1.6 from the middle, or a bit beyond the goals."""
     points = np.concatenate([goals, np.nan_to_num(paths).reshape(-1, 2)])
+    far = max(1.6, 1.2 * np.abs(goals).max())
     low, high = np.minimum(points.min(axis=0), -1.0), np.maximum(points.max(axis=0), 1.0)
     if goals[:, 1].min() >= 0:
         low[1] = min(points[:, 1].min(), 0.0)
-    return np.maximum(low, -1.6) - 0.28, np.minimum(high, 1.6) + 0.28
+    return np.maximum(low, -far) - 0.28, np.minimum(high, far) + 0.28
 
 
 def plane(axis: Any, low: np.ndarray, high: np.ndarray) -> None:
     """Equal scales, few ticks."""
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    axis.xaxis.set_ticks([-1, 0, 1])
-    axis.yaxis.set_ticks([tick for tick in (-1, 0, 1) if low[1] < tick < high[1]])
+    axis.xaxis.set_ticks([tick for tick in range(-2, 3) if low[0] < tick < high[0]])
+    axis.yaxis.set_ticks([tick for tick in range(-2, 3) if low[1] < tick < high[1]])
     axis.grid(False)
 
 
@@ -144,8 +153,8 @@ def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: f
 
 
 @styled
-def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: float | None) -> Any:
-    """A few tasks, one panel each: the paths of all episodes of the trial."""
+def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: float | None, ground=None) -> Any:
+    """A few tasks, one panel each: the paths of all episodes of the trial, on what ground(axis, task) draws."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm
 
@@ -161,6 +170,8 @@ def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: 
         axis.set_visible(False)
     for axis, task in zip(axes.flat, tasks, strict=False):
         draw_goals(axis, goals[task][None], SERIES[1], radius)
+        if ground:
+            ground(axis, task)
         for k in range(shots):
             style = {"linestyle": (0, (3, 1.5))} if k < exploration else {}
             colour = colour_map(scale(k))

@@ -3,7 +3,9 @@
 A point in the plane moves by its action, at most 0.1 per axis and step. The goal is the task and is never observed.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +104,64 @@ class PointRobot:
         from nacre.envs.animations import point_robot_frames
 
         return point_robot_frames(trial)
+
+
+@dataclass(frozen=True)
+class MamlPointRobot(PointRobot):
+    """Goals in [-0.5, 0.5]^2, from the origin, 100 env steps; over when both |x - g_x| and |y - g_y| are below 0.01.
+
+    Finn et al. 2017: cbfinn/maml_rl, maml_examples/point_env_randgoal.py. Test goals: those of its test_maml_point.py (NumPy seed
+    1); training goals are drawn anew in every iteration there, here also a fixed sample for agents that cannot.
+    """
+
+    n_train: int = 100
+    n_test: int = 40
+    horizon: int = 100
+
+    name: ClassVar[str] = "maml/point-robot"
+    half: ClassVar[float] = 0.5  # side of the goals' square
+    near: ClassVar[float] = 0.01  # of the goal, per axis
+
+    def __post_init__(self):
+        _check_counts(self.name, self.n_train, self.n_test, self.horizon)
+
+    @property
+    def spec(self) -> EnvSpec:
+        spec = _spec(self.name, self.horizon, 2, 1, "-|p - g|; over within 0.01 of the goal on both axes")
+        return dataclasses.replace(spec, can_terminate=True)
+
+    def _drawn(self, seed: int, n: int) -> np.ndarray:
+        return np.random.RandomState(seed).uniform(-self.half, self.half, (n, 2)).astype(np.float32)
+
+    @property
+    def train_tasks(self) -> np.ndarray:
+        return self._drawn(TASK_SEED, self.n_train)
+
+    @property
+    def test_tasks(self) -> np.ndarray:
+        return self._drawn(1, self.n_test)
+
+    def sample_tasks(self, key: Array, n: int) -> Array:
+        return jax.random.uniform(key, (n, 2), minval=-self.half, maxval=self.half)
+
+    def reset(self, key: Array, tasks: Array):
+        position = jnp.zeros(tasks.shape)
+        return (position, jnp.asarray(tasks)), position
+
+    def restart(self, key: Array, state: Any, over: Array):
+        position, goal = state
+        position = jnp.where(over[:, None], 0.0, position)
+        return (position, goal), position
+
+    def step(self, state: Any, action: Array, active: Array):
+        state, out = super().step(state, action, active)
+        position, goal = state
+        return state, out._replace(terminal=jnp.all(jnp.abs(position - goal) < self.near, axis=-1))
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import point_robot_pictures
+
+        return point_robot_pictures(evaluation, start=(0.0, 0.0))
 
 
 @dataclass(frozen=True)

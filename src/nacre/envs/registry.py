@@ -32,6 +32,15 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "discrete: a small random MDP whose transitions and rewards are hidden",
     ),
     "wind": ("nacre.envs.wind:Wind", "reach a small disc and hold against a hidden wind; one episode per trial"),
+    "point-corners": (
+        "nacre.envs.points:PointCorners",
+        "go to a hidden corner; paid for progress in its quadrant only",
+    ),
+    "point-momentum": ("nacre.envs.points:PointMomentum", "go to a hidden corner by accelerating; paid within 2 of it"),
+    "point-walls": (
+        "nacre.envs.point_walls:PointWalls",
+        "go to a hidden corner through hidden gaps in two round walls",
+    ),
     "krazy-world": (
         "nacre.envs.krazy_world:KrazyWorld",
         "discrete: collect goals on a board of death, ice, energy and transporters, seen only around the agent",
@@ -42,6 +51,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "maze": ("nacre.envs.maze:Maze", "discrete: find a hidden target in a random maze, remember the way"),
 }
 VARIANTS: dict[str, tuple[str, str]] = {
+    "maml/point-robot": (
+        "nacre.envs.point_robot:MamlPointRobot",
+        "goals in a square of side 1, 100 env steps, over at the goal",
+    ),
     "maml/cheetah-vel": ("MamlCheetahVel", "env steps of 0.01 s, speed of the mass centre, 0-2 m/s"),
     "maml/cheetah-dir": ("MamlCheetahDir", "env steps of 0.01 s, speed of the mass centre"),
     "maml/ant-dir": ("nacre.envs.ant_rllab:MamlAntDir", "env steps of 0.02 s, softer contacts, 125 numbers observed"),

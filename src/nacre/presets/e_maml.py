@@ -11,4 +11,8 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
-    return maml.paper(PAPER, "e-maml", family, spec) if name == "paper" else maml.fast(spec) | dict(surrogate="score")
+    return (
+        maml.paper(PAPER, "e-maml", family, spec)
+        if name == "paper"
+        else maml.fast(family, spec) | dict(surrogate="score")
+    )

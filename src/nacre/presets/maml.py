@@ -16,6 +16,22 @@ PAPER |= {
     name: dict(surrogate="score", action_range=1.0, damping=1e-5, test_steps=3, later_rate=0.5, iterations=800)
     for name in ("maml/cheetah-dir", "maml/cheetah-vel")
 }
+# Point navigation, five columns of returns in its test_maml_point.py: before a step and after each of four.
+PAPER["maml/point-robot"] = dict(
+    surrogate="score", action_range=1.0, damping=1e-5, inner_rate=0.5, test_steps=4, later_rate=0.5, iterations=100,
+)  # fmt: skip
+# ProMP's points: its own settings for MAML (run_scripts/maml_run_mujoco.py; branch full_code, experiments/all_envs_eval).
+PAPER |= {
+    "point-corners": dict(surrogate="score", iterations=1001),
+    "point-momentum": dict(surrogate="score", inner_steps=3, iterations=1001),
+}
+FAST = {
+    # MAML's own step sizes, with two steps at meta-test
+    "maml/point-robot": dict(action_range=1.0, inner_rate=0.5, test_steps=2, later_rate=0.5, env_steps=1_600_000),
+    # Four tasks, so few of them suffice for more iterations; smaller inner steps hardly move what is paid so rarely.
+    "point-corners": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_400_000),
+    "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_880_000),
+}
 TASKS, EPISODES = 40, 20
 
 
@@ -28,18 +44,19 @@ def paper(table: dict[str, dict], algorithm: str, family: str, spec: EnvSpec) ->
     return values | dict(env_steps=values.pop("iterations") * TASKS * EPISODES * rounds * spec.horizon)
 
 
-def fast(spec: EnvSpec) -> dict:
+def fast(family: str, spec: EnvSpec) -> dict:
     """Ours for every family: ratios in the inner step, wide actions from the start, larger steps. Fewer tasks and episodes where
     these are long, so that an iteration stays a matter of seconds."""
     episode = spec.horizon
-    return dict(
+    generic = dict(
         action_range=2.0, inner_rate=0.3, tasks_per_iteration=40 if episode <= 50 else 20,
         episodes_per_step=20 if episode <= 100 else 10, env_steps=2_000_000 if spec.jittable else 10_000_000,
     )  # fmt: skip
+    return generic | FAST.get(family, {})
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
     """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
-    return paper(PAPER, "maml", family, spec) if name == "paper" else fast(spec) | dict(surrogate="ratio")
+    return paper(PAPER, "maml", family, spec) if name == "paper" else fast(family, spec) | dict(surrogate="ratio")

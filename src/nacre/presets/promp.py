@@ -1,5 +1,5 @@
 """ProMP's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, ppo_run_sweep.py), and for
-differing dynamics the sweeps of ProMP's own. `fast`: ours."""
+differing dynamics and points ProMP's own (its sweeps, run_scripts/pro-mp_run_point_mass.py). `fast`: ours."""
 
 from nacre.presets import maml
 from nacre.types import EnvSpec
@@ -11,10 +11,14 @@ PAPER = {
     if not name.startswith("maml/")
 }
 PAPER |= {"walker-params": _PARAMS, "hopper-params": _PARAMS}
+PAPER["point-momentum"] = PAPER["point-momentum"] | dict(hidden=(128, 128))  # experiments/all_envs_eval/ppo_run_all.py
+FAST = {name: dict(learning_rate=5e-3) for name in ("point-corners", "point-momentum")}  # what differs from MAML's
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
     """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
-    return maml.paper(PAPER, "promp", family, spec) if name == "paper" else maml.fast(spec) | dict(learning_rate=3e-3)
+    if name == "paper":
+        return maml.paper(PAPER, "promp", family, spec)
+    return maml.fast(family, spec) | dict(learning_rate=3e-3) | FAST.get(family, {})
