@@ -15,7 +15,7 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
     if name == "fast":
-        return {key: maml.fast(spec)[key] for key in ("tasks_per_iteration", "episodes_per_step", "env_steps")}
+        return {key: maml.fast(family, spec)[key] for key in ("tasks_per_iteration", "episodes_per_step", "env_steps")}
     if family not in PAPER:
         raise ValueError(f"maesn's paper has no {family}; it has {', '.join(PAPER)}. Use the preset fast")
     return dict(test_steps=TEST_STEPS, env_steps=ITERATIONS * TASKS * EPISODES * 2 * spec.horizon)
