@@ -29,15 +29,17 @@ import numpy as np
 
 from nacre import rollout
 from nacre.algorithms.pearl import PEARL, Config
+from nacre.envs.backends.mujoco import first_pose
 from nacre.envs.backends.mujoco_physics import cores, quiet
 from nacre.envs.registry import make_family
 from nacre.types import take_tasks, task_count
 
 WORKER = Path(__file__).parent / "peers" / "envpool_worker.py"
-# family -> id of gymnasium's (and EnvPool's) environment with the same physics, with keywords for gymnasium
+# family -> id of gymnasium's (and EnvPool's) environment with the same physics, with keywords for gymnasium; None: there is none
 PEERS = {
     "cheetah-vel": ("HalfCheetah-v5", {}), "ant-dir": ("Ant-v5", {}), "ant-goal": ("Ant-v5", {"terminate_when_unhealthy": False}),
     "humanoid-dir": ("Humanoid-v5", {}), "walker-params": ("Walker2d-v5", {}), "hopper-params": ("Hopper-v5", {}),
+    "wheeled-robot": None, "block-push": None, "ant-ring": None,
 }  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def bare_worker(pipe, name: str, rows: int, length: int) -> None:
     env = make_family(name, threads=1)
     physics, tasks = env.physics, tasks_for(env, rows)
     models = env.models(tasks) if hasattr(env, "models") else [physics.model] * rows
-    qpos, qvel = env.start(np.random.default_rng(0), physics.model, rows)
+    qpos, qvel = first_pose(env, np.random.default_rng(0), tasks)
     datas = [mujoco.MjData(model) for model in models]
     high = np.array(env.spec.action.high)
     actions = np.random.default_rng(1).uniform(-high, high, (50, rows, len(high)))
@@ -198,10 +200,11 @@ def measure(name: str, rows: int, args: argparse.Namespace) -> dict[str, float]:
         ways["one model"] = Nacre(name, rows, one_model=True)
         ways["one model"].rate(args.seconds)
     ways["bare"] = Bare(name, rows, ways["nacre"].episode_length)
-    ways["sync"] = Gymnasium(name, rows, "Sync")
-    if rows <= 16:
+    if PEERS[name]:
+        ways["sync"] = Gymnasium(name, rows, "Sync")
+    if PEERS[name] and rows <= 16:
         ways["async"] = Gymnasium(name, rows, "Async")
-    if args.envpool_python:
+    if PEERS[name] and args.envpool_python:
         ways["envpool"] = EnvPool(args.envpool_python, name, rows)
     for way in ways.values():
         way.rate(0.2)  # warm-up

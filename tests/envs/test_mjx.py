@@ -69,6 +69,8 @@ def friction_axes_of_c(monkeypatch):
     pytest.param("ant-dir", marks=pytest.mark.slow),
     pytest.param("walker-params", marks=pytest.mark.slow),
     pytest.param("humanoid-dir", marks=pytest.mark.slow),
+    pytest.param("wheeled-robot", marks=pytest.mark.slow),
+    pytest.param("ant-ring", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_steps_are_those_of_the_c_library(name, request):
     """From the same states, over a few env steps: single precision apart. The humanoid's solver is another one. Ants agree once
@@ -94,6 +96,7 @@ def test_steps_are_those_of_the_c_library(name, request):
         scale = max(1.0, np.abs(twins.obs).max())
         np.testing.assert_allclose(out.obs[:2], twins.obs[:2], atol=close * scale)
         np.testing.assert_allclose(out.reward, twins.reward, atol=close * 5)
+        np.testing.assert_allclose(out.train_reward, twins.train_reward, atol=close * 5)
         assert np.array_equal(out.terminal, twins.terminal)
         assert np.array_equal(out.obs[2], kept) and out.reward[2] == 0  # nobody touches rows that are over
     again, first = jax.jit(env.restart)(jax.random.key(1), state, np.array([False, True, True]))
@@ -114,7 +117,15 @@ def test_a_family_made_as_an_object_is_simulated_by_what_it_names():
 
 @needed
 def test_fresh_tasks_are_drawn_on_the_device():
-    for name in ("cheetah-vel", "cheetah-dir", "ant-goal", "varibad/ant-dir-2d", "hopper-params"):
+    for name in (
+        "cheetah-vel",
+        "cheetah-dir",
+        "ant-goal",
+        "varibad/ant-dir-2d",
+        "hopper-params",
+        "wheeled-robot",
+        "block-push",
+    ):
         env = make_family(name, backend="mjx")
         tasks = jax.jit(env.sample_tasks, static_argnums=1)(jax.random.key(0), 6)
         assert tasks.shape == (6, *env.train_tasks.shape[1:]) and tasks.dtype == jnp.float32

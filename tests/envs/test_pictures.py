@@ -37,6 +37,8 @@ def evaluation(family, shots=4, tasks=None, repetitions=2, steps=12):
         ("ant-goal", ["shot by shot", "Where episodes end"]),
         ("humanoid-dir", ["shot by shot", "Distance in the direction asked for"]),
         ("walker-params", ["How far the body comes", "Distance per episode", "Time upright"]),
+        ("wheeled-robot", ["Where it goes, shot by shot", "Goals found"]),
+        ("block-push", ["Where it goes, shot by shot", "Goals found"]),
         ("maml/ant-vel", ["Velocity against the task"]),
         ("varibad/hopper-params", ["How far the body comes", "Distance per episode", "Time upright"]),
     ],

@@ -60,7 +60,7 @@ def start(family: Any, rng: np.random.Generator, model: Any, rows: int) -> tuple
 def observe(family: Any, data: Data) -> Array:
     """[B, 125]."""
     xp = data.qpos.__array_namespace__()
-    rotation = data.fields["xmat"][..., 1, :].reshape(*data.qpos.shape[:-1], 9)
+    rotation = data.fields["xmat"].reshape(*data.qpos.shape[:-1], -1, 9)[..., 1, :]  # MJX has 3 x 3
     return xp.concat(
         [data.qpos, data.qvel, clipped_contacts(data), rotation, data.fields["subtree_com"][..., 1, :]], axis=-1
     )

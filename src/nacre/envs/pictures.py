@@ -211,12 +211,17 @@ def shot_axis(axis: Any, shots: int, exploration: int) -> None:
     whole_ticks(axis.xaxis)
 
 
+def goals_found(evaluation: dict) -> np.ndarray:
+    """[R, N, K]: whether an episode met its goal, as the family says or else because the reward is zero outside the disc."""
+    return np.asarray(evaluation["success"] if "success" in evaluation else evaluation["returns"]) > 0
+
+
 @styled
 def found_picture(evaluation: dict, exploration: int) -> Picture:
     """The share of goals found per shot."""
     from matplotlib.ticker import PercentFormatter
 
-    found = np.asarray(evaluation["returns"]) > 0  # [R, N, K]: the reward is zero outside the disc
+    found = goals_found(evaluation)
     figure, axes = new_figure(height=3.2)
     axis, x = axes[0, 0], np.arange(found.shape[-1])
     so_far = np.logical_or.accumulate(found, axis=-1)
@@ -243,7 +248,7 @@ def found_comparison(evaluations: dict[str, dict]) -> list[Picture]:
     figure, axes = new_figure(height=3.4)
     axis = axes[0, 0]
     for k, (label, evaluation) in enumerate(evaluations.items()):
-        per_task = (np.asarray(evaluation["returns"]) > 0).mean(axis=0)  # [N, K]
+        per_task = goals_found(evaluation).mean(axis=0)  # [N, K]
         x, look = (
             np.arange(per_task.shape[1]),
             {"color": SERIES[k % 6], "linestyle": DASHES[k % 6], "marker": "osD^vP"[k % 6]},

@@ -25,6 +25,15 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "humanoid-dir": ("nacre.envs.humanoid:HumanoidDir", "MuJoCo humanoid that must run in a hidden direction"),
     "walker-params": ("nacre.envs.rand_params:WalkerParams", "MuJoCo walker with a hidden body: 65 factors"),
     "hopper-params": ("nacre.envs.rand_params:HopperParams", "MuJoCo hopper with a hidden body: 41 factors"),
+    "wheeled-robot": (
+        "nacre.envs.wheeled_robot:WheeledRobot",
+        "MuJoCo cart that must find a goal on a half circle; reward tells the distance only near it",
+    ),
+    "block-push": (
+        "nacre.envs.block_push:BlockPush",
+        "MuJoCo gripper that must find out which of five blocks to push where; reward only near the goal",
+    ),
+    "ant-ring": ("nacre.envs.ant_ring:AntRing", "MuJoCo ant with weak motors, goals and reward as wheeled-robot's"),
     "grid-navi": ("nacre.envs.grid_navi:GridNavi", "discrete: find a hidden cell of a 5 x 5 grid and stay on it"),
     "bandit": ("nacre.envs.bandit:Bandit", "discrete: arms that pay with hidden probabilities, a pull is an episode"),
     "tabular-mdp": (

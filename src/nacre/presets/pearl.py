@@ -38,6 +38,9 @@ PAPER = {
         context_next_obs=True, meta_batch=10, updates_per_iteration=4000, env_steps=2_580_000, eval_repetitions=2,
     ),
 }  # fmt: skip
+# Not in the paper: its defaults for bodies, with the context, the exploring episodes and the KL weight of its sparse benchmark.
+_SPARSE_BODY = dict(context_batch=1024, kl_weight=1.0, exploration_episodes=5, env_steps=2_700_000, eval_repetitions=2)
+PAPER |= {name: _SPARSE_BODY for name in ("wheeled-robot", "block-push", "ant-ring")}
 PAPER["ant-goal-no-contact"] = PAPER["ant-goal"]
 PAPER["hopper-params"] = PAPER["walker-params"]
 
@@ -54,7 +57,16 @@ _ANT_GOAL = dict(
     temperature=1.0, updates_per_iteration=2500, env_steps=636_000,
 )  # fmt: skip
 
+# As on the sparse robot, what an episode that found the goal tells is the place of the goal; bodies' sizes. No run has tuned it.
+_FIND = dict(
+    _BODY, decay_updates=100_000, kl_weight=1.0, factors="matrix", meta_batch=8, context_batch=128, context_source="buffer",
+    exploration_episodes=5, posterior_steps=200, env_steps=500_000,
+)  # fmt: skip
+
 FAST = {
+    "wheeled-robot": _FIND,
+    "block-push": _FIND,
+    "ant-ring": _FIND,
     # A quarter of the paper's temperature learns faster and ends higher (docs/algorithms/pearl.md).
     "cheetah-vel": dict(**_BODY, decay_updates=65_000, env_steps=300_000),
     # Two tasks, so batches of few rows lose nothing by step and win by time. Three prior episodes per visit instead of two and

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nacre.envs.backends.mujoco import Data
+from nacre.envs.backends.mujoco import Data, first_pose, measured, rewards
 from nacre.types import EnvSpec, Key, Step, task_count
 
 FINISH = {"mj_rnePostConstraint": "rne_postconstraint", "mj_forward": "forward", "mj_subtreeVel": "subtree_vel"}
@@ -98,7 +98,7 @@ class MjxFamily:
         from mujoco import mjx
 
         n = task_count(tasks)
-        qpos, qvel = self.rules.start(KeyGenerator(key), self.rules.physics.model, n)
+        qpos, qvel = first_pose(self.rules, KeyGenerator(key), tasks)
 
         def one(task, qpos, qvel):
             model = self._model_of(task)
@@ -130,15 +130,14 @@ class MjxFamily:
 
         data = select(active, jax.vmap(one)(state.tasks, state.data, action), state.data)
         before, after = self._view(state.data), self._view(data)
-        reward = jnp.where(active, self.rules.reward(before, after, action, state.tasks, physics.dt), 0.0)
+        reward, train_reward = rewards(self.rules, before, after, action, state.tasks)
+        info = measured(self.rules, before, after, state.tasks)
         out = Step(
             obs=self._observe(data),
-            reward=reward.astype(jnp.float32),
-            train_reward=reward.astype(jnp.float32),
+            reward=jnp.where(active, reward, 0.0).astype(jnp.float32),
+            train_reward=jnp.where(active, train_reward, 0.0).astype(jnp.float32),
             terminal=self.rules.terminal(after) & active,
-            info={
-                name: jnp.asarray(x, jnp.float32) for name, x in self.rules.measure(before, after, physics.dt).items()
-            },
+            info={name: jnp.asarray(x, jnp.float32) for name, x in info.items()},
         )
         return MjxState(data, state.tasks, state.steps + active), out
 

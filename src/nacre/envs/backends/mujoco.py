@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nacre.envs.backends.mujoco_physics import Physics
-from nacre.types import Array, EnvSpec, Key, Step
+from nacre.types import Array, EnvSpec, Key, Step, task_count
 
 Backend = Literal["c", "mjx"]
 HUGE = 1e10  # MuJoCo's own limit (mjMAXVAL) above which a number counts as diverged
@@ -33,7 +33,9 @@ class Rules(Protocol):
     """A family's rules: written over arrays with leading axes with xp = x.__array_namespace__(), NumPy or JAX.
 
     A family whose tasks differ in the body also has `factors(task)` -> name of a model's field and what multiplies it, and
-    `models(tasks)` -> one MjModel per row.
+    `models(tasks)` -> one MjModel per row; one whose tasks say where things stand `arrange(qpos, tasks)` -> the first qpos; one
+    whose learners may use another reward `train_reward`, with the arguments of `reward`; one that measures something of the task
+    `measure_task(after, tasks)`, more of Step.info.
     """
 
     spec: EnvSpec
@@ -68,13 +70,32 @@ def host_generator(key: Key) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
+def first_pose(rules: Rules, rng: Any, tasks: Any) -> tuple[Array, Array]:
+    """First qpos and qvel of an episode in each of the tasks."""
+    qpos, qvel = rules.start(rng, rules.physics.model, task_count(tasks))
+    return rules.arrange(qpos, tasks) if hasattr(rules, "arrange") else qpos, qvel
+
+
+def rewards(rules: Rules, before: Data, after: Data, action: Array, tasks: Any) -> tuple[Array, Array]:
+    """What the agent sees, and what learners may use instead; each [B]."""
+    args = (before, after, action, tasks, rules.physics.dt)
+    reward = rules.reward(*args)
+    return reward, rules.train_reward(*args) if hasattr(rules, "train_reward") else reward
+
+
+def measured(rules: Rules, before: Data, after: Data, tasks: Any) -> dict[str, Array]:
+    """All measurements, [B, ...] each."""
+    info = rules.measure(before, after, rules.physics.dt)
+    return {**info, **rules.measure_task(after, tasks)} if hasattr(rules, "measure_task") else info
+
+
 def reset(rules: Rules, key: Key, tasks: Any) -> tuple[MujocoState, np.ndarray]:
     """Start an episode in each row; depends on the key and the row only. -> state, obs [B, obs_size] float32."""
     check_tasks(rules, tasks)
     physics = rules.physics
     n = len(jax.tree.leaves(tasks)[0])
     models = rules.models(tasks) if hasattr(rules, "models") else None
-    qpos, qvel = rules.start(host_generator(key), physics.model, n)
+    qpos, qvel = first_pose(rules, host_generator(key), tasks)
     rows, fields = physics.begin(qpos, qvel, models)
     state = MujocoState(rows, fields, tasks, np.zeros(n, np.int32), models)
     return state, rules.observe(view(physics, rows, fields)).astype(np.float32)
@@ -83,8 +104,8 @@ def reset(rules: Rules, key: Key, tasks: Any) -> tuple[MujocoState, np.ndarray]:
 def restart(rules: Rules, key: Key, state: MujocoState, over: Array) -> tuple[MujocoState, np.ndarray]:
     """A new episode, of the same task, in the rows where `over` [B] is True, as `reset` would begin it with this key; the
     others go on. -> state, obs [B, obs_size]."""
-    physics, n = rules.physics, len(state.steps)
-    qpos, qvel = rules.start(host_generator(key), physics.model, n)
+    physics = rules.physics
+    qpos, qvel = first_pose(rules, host_generator(key), state.tasks)
     rows, fields = physics.begin_again(state.rows, state.fields, np.flatnonzero(over), qpos, qvel, state.models)
     steps = np.where(over, 0, state.steps).astype(np.int32)
     obs = rules.observe(view(physics, rows, fields)).astype(np.float32)
@@ -113,12 +134,12 @@ def step(rules: Rules, state: MujocoState, action: Array, active: Array) -> tupl
     remedy = "the simulation diverged: lower the actions' magnitude or the model's time step"
     check_finite(spec.name, "[qpos, qvel]", rows[:, physics.motion], ids, state, remedy)
     before, after = view(physics, state.rows, state.fields), view(physics, rows, fields)
-    reward = np.where(active, rules.reward(before, after, action, state.tasks, physics.dt), 0.0).astype(np.float32)
-    info = rules.measure(before, after, physics.dt)
+    reward, train_reward = rewards(rules, before, after, action, state.tasks)
+    info = measured(rules, before, after, state.tasks)
     out = Step(
         obs=rules.observe(after).astype(np.float32),
-        reward=reward,
-        train_reward=reward,
+        reward=np.where(active, reward, 0.0).astype(np.float32),
+        train_reward=np.where(active, train_reward, 0.0).astype(np.float32),
         terminal=rules.terminal(after) & active,
         info={name: np.asarray(value, np.float32) for name, value in info.items()},
     )

@@ -28,6 +28,11 @@ def gymnasium_asset(name: str) -> Path:
     return path
 
 
+def own_asset(name: str) -> Path:
+    """Path of one of our MuJoCo models."""
+    return Path(__file__).parents[1] / "models" / name
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Drop what MuJoCo warns of while models load: it would print deprecations and leave a log file behind."""
