@@ -210,16 +210,16 @@ def test_before_the_outer_step_ratios_are_one_and_nothing_diverges(agent, family
 def test_without_inner_steps_it_is_trpo():
     """The step goes along the natural gradient, solved densely."""
     env = FAMILIES["continuous"]
-    agent = maml(env, inner_steps=0, damping=1e-3)
+    agent = maml(env, inner_steps=0, damping=3e-2)
     params, rounds = experience(agent, env)
     seen = agent.experience(rounds)
     flat, back = ravel_pytree(params)
     g = jax.grad(lambda x: mean_losses(agent, back(x), seen)[0])(flat)
-    hessian = jax.hessian(lambda x: mean_losses(agent, back(x), seen)[1])(flat) + 1e-3 * jnp.eye(flat.size)
+    hessian = jax.hessian(lambda x: mean_losses(agent, back(x), seen)[1])(flat) + 3e-2 * jnp.eye(flat.size)
     state, _ = agent.learn(agent.init(KEY, env, 0), seen, jnp.zeros((), jnp.int32))
     moved, natural = ravel_pytree(state.params)[0] - flat, -jnp.linalg.solve(hessian, g)
     cosine = moved @ natural / jnp.linalg.norm(moved) / jnp.linalg.norm(natural)
-    assert cosine > 0.98
+    assert cosine > 0.99
 
 
 # ------------------------------------------------------------------------------------------------------ credit, memory
