@@ -96,7 +96,7 @@ def table(found: dict[str, list[dict]]) -> str:
         parts = []
         for part in (slice(0, seeds[0]["exploration"]), slice(-LAST, None)):
             values = np.stack([s["per_task"][:, part].mean(axis=1) for s in seeds])  # [seeds, goals]
-            low, high = interval(values if len(seeds) > 1 else values[0])
+            low, high = interval(values, np.random.default_rng(0))
             parts.append(f"{values.mean():6.2f} ({low:5.2f} to {high:5.2f})")
         episodes = seeds[0]["per_task"].shape[1]
         lines.append(f"{name:8} {seeds[0]['env_steps']:>10,} {len(seeds):>6} {episodes:>9} {parts[0]:>22} {parts[1]:>22}")

@@ -94,14 +94,21 @@ def test_agents_that_learn_within_the_episode_know_the_sign_from_the_second_step
     assert result.references["no_adaptation"][2] / HORIZON < 0.85
 
 
-@pytest.mark.parametrize("name", ["promp", "maml"])
+GRADIENTS = {
+    "promp": dict(learning_rate=1e-2),
+    "maml": dict(surrogate="ratio", trust_region=0.03),
+    "maesn": dict(latent_size=1, natural=True, inner_rate=2.0, outer="ppo", learning_rate=1e-2, initial_std=0.5),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_agents_that_adapt_by_gradients_know_the_sign_after_one_step(tmp_path, name):
     """Ten episodes before the step, with both signs as likely; after it they earn most of what there is."""
     options = dict(
         hidden=(16,), action_range=2.0, inner_rate=1.0, episodes_per_step=10, tasks_per_iteration=20, discount=0.9,
         env_steps=100_000, eval_every=100_000,
     )  # fmt: skip
-    options |= dict(learning_rate=1e-2) if name == "promp" else dict(surrogate="ratio", trust_region=0.03)
+    options |= GRADIENTS[name]
     trained = nacre.train(name, HiddenSign(), seed=0, out=tmp_path / "run", progress=False, **options)
     result = nacre.evaluate(trained, repetitions=2)
     assert len(result.shots) == 20

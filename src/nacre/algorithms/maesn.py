@@ -56,11 +56,9 @@ class Config:
     inner_reward: Literal["train", "seen"] = "train"  # of meta-training; seen: what meta-test has
     episodes_per_step: int = 50  # P: of a round
     test_steps: int = 0  # inner steps that meta-test takes at most; 0: as many as meta-training
-    start: Literal["prior", "tasks"] = (
-        "prior"  # of meta-test; tasks: a Normal that spreads as all training tasks' (ours)
-    )
+    start: Literal["prior", "tasks"] = "prior"  # of meta-test; tasks: as all training tasks' latents spread (ours)
     later_rate: float = 0.5  # by which meta-test multiplies alpha at each step from the third on
-    kl_weight: float = 0.1
+    kl_weight: float = 0.1  # of the divergence of latents before adaptation from N(0, I)
     outer: Literal["trpo", "ppo", "gradient"] = "trpo"
     trust_region: float = 0.01  # delta: most that the mean divergence from the adapted policies before may be
     damping: float = 1e-5  # of the curvature, as conjugate gradients see it
