@@ -86,6 +86,30 @@ def task_colours() -> Any:
     return ListedColormap(colormaps["viridis"](np.linspace(0.17, 0.9, 256)), "nacre")
 
 
+def shot_colours(shots: int) -> tuple[Any, Any]:
+    """How episodes of a trial are coloured: a norm for their numbers, the colour map."""
+    from matplotlib.colors import BoundaryNorm
+
+    return BoundaryNorm(np.arange(shots + 1) - 0.5, 256), task_colours()
+
+
+def colour_bar(figure: Any, axes: Any, mappable: Any, label: str) -> Any:
+    """One bar beside all axes."""
+    bar = figure.colorbar(mappable, ax=axes, aspect=30, pad=0.015, fraction=0.03)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
+
+
+def shot_bar(figure: Any, axes: Any, shots: int, label: str = "shot") -> None:
+    """The bar of `shot_colours`."""
+    from matplotlib.cm import ScalarMappable
+
+    bar = colour_bar(figure, axes, ScalarMappable(*shot_colours(shots)), label)
+    bar.set_ticks(np.unique(np.linspace(0, shots - 1, min(shots, 6)).round()))
+    bar.ax.minorticks_off()
+
+
 def legend_above(figure: Any, axes: Any, columns: int = 6) -> None:
     """One legend for all axes, above them and to the left; each label once, grey lines (references) last."""
     found = {}

@@ -10,6 +10,7 @@ from nacre.plotting import (
     INK,
     MUTED,
     SERIES,
+    colour_bar,
     legend_above,
     new_figure,
     short_number,
@@ -236,9 +237,7 @@ def latent_space(mean: np.ndarray, task_axis: tuple[str, np.ndarray], exploratio
             axes[0, 0].scatter([], [], color=colours(scale(kind)), s=22, label=f"{label} {kind:g}")
         legend_above(figure, axes)
     else:
-        bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-        bar.set_label(label)
-        bar.outline.set_visible(False)
+        colour_bar(figure, axes, ScalarMappable(scale, colours), label)
     return figure
 
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from nacre.envs import locomotion_pictures, pictures
+from nacre.envs import cheetah_pictures, locomotion_pictures, pictures
 from nacre.envs.registry import make_family
 
 
@@ -99,7 +99,7 @@ def test_agents_beside_each_other():
 def test_reached_speed_is_that_of_the_second_half():
     velocity = np.zeros((1, 2, 10))
     velocity[0, 1, 5:] = 2.0
-    _, _, figure = pictures.speed_picture(velocity, np.array([0.0, 2.0]), 0)
+    _, _, figure = cheetah_pictures.speed_picture(velocity, np.array([0.0, 2.0]), 0)
     points = figure.axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(points, [[0, 0], [2, 2]])
     assert "0.00 m/s" in figure.axes[0].texts[0].get_text()

@@ -144,9 +144,9 @@ class CheetahVel:
     reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.pictures import cheetah_pictures
+        from nacre.envs.cheetah_pictures import pictures
 
-        return cheetah_pictures(evaluation, dt=self.spec.dt)
+        return pictures(evaluation, dt=self.spec.dt)
 
     def frames(self, trial: dict):
         from nacre.envs.animations import cheetah_frames
@@ -197,9 +197,9 @@ class CheetahDir:
     reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
 
     def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.pictures import cheetah_pictures
+        from nacre.envs.cheetah_pictures import pictures
 
-        return cheetah_pictures(evaluation, dt=self.spec.dt, directions=True)
+        return pictures(evaluation, dt=self.spec.dt, directions=True)
 
     def frames(self, trial: dict):
         from nacre.envs.animations import cheetah_frames

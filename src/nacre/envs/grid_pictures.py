@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nacre.envs.pictures import Picture, chosen_shots, resampled, shot_title, spread
-from nacre.plotting import GRID, INK, SERIES, legend_above, new_figure, styled
+from nacre.plotting import GRID, INK, SERIES, colour_bar, legend_above, new_figure, styled
 
 MOST = 6  # goals whose paths are shown
 BELIEF = "belief/pays"  # probability of a reward on each cell before each env step, if the agent has one
@@ -73,9 +73,7 @@ def draw_belief(belief: np.ndarray, cells: np.ndarray, goal: np.ndarray, size: i
                 axis.set_title(f"step {t}", fontsize=8.5)
             if column == 0:
                 axis.set_ylabel(f"shot {k}")
-    bar = figure.colorbar(image, ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label("probability of a reward")
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, image, "probability of a reward")
     return figure
 
 

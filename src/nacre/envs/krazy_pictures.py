@@ -6,7 +6,7 @@ import numpy as np
 
 from nacre.envs import krazy_boards as boards
 from nacre.envs.pictures import Picture, resampled, shot_axis, spread
-from nacre.plotting import GRID, INK, SERIES, legend_above, new_figure, styled, task_colours
+from nacre.plotting import GRID, INK, SERIES, legend_above, new_figure, shot_bar, shot_colours, styled
 
 # softer than the public code's colours, so that paths stay visible; in the order of the tile types
 PAINT = ("#3d4148", "#fbfbf9", "#ffd54a", "#0072b2", "#f2a15f", "#b4b8bd", "#e08bd8", "#e2605a", "#b3a6ea", "#7ccb86")
@@ -47,15 +47,14 @@ def path_of(cells: np.ndarray, starts: np.ndarray | None, i: int) -> np.ndarray:
 @styled
 def draw_boards(tiles: np.ndarray, paths: list, collected: np.ndarray, size: int) -> Any:
     """tiles [N, cells], paths N lists of K paths [steps, 2], collected [K, N]."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
     count, shots = len(tiles), len(collected)
     columns = min(3, count)
     rows = -(-count // columns)
     figure, axes = new_figure(rows, columns, height=rows * min(8.6 / columns, 3.4) + 0.7)
-    scale, colour_map = BoundaryNorm(np.arange(shots + 1) - 0.5, 256), task_colours()
+    scale, colour_map = shot_colours(shots)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     shifts = np.linspace(-0.2, 0.2, shots) if shots > 1 else np.zeros(1)  # so that episodes lie beside each other
@@ -73,11 +72,7 @@ def draw_boards(tiles: np.ndarray, paths: list, collected: np.ndarray, size: int
     seen = [code for code in np.unique(tiles) if code != boards.NORMAL]
     handles = [Patch(facecolor=PAINT[code], edgecolor=GRID, label=boards.TILES[code]) for code in seen]
     figure.legend(handles=handles, loc="outside upper left", ncols=8, handlelength=1.2, columnspacing=1.4)
-    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label("shot (diamond: the start)")
-    bar.set_ticks(np.unique(np.linspace(0, shots - 1, min(shots, 6)).round()))
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
+    shot_bar(figure, axes, shots, "shot (diamond: the start)")
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nacre.envs.pictures import Picture, chosen_shots, shot_axis, shot_title
-from nacre.plotting import MUTED, SERIES, legend_above, new_figure, styled, task_colours
+from nacre.plotting import MUTED, SERIES, colour_bar, legend_above, new_figure, styled, task_colours
 
 
 def tracks(evaluation: dict, names: Iterable[str]) -> list[list[np.ndarray]]:
@@ -46,9 +46,7 @@ def draw_tracks(
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x (m)")
         axis.set_title(shot_title(k, exploration))
     axes[0, 0].set_ylabel("y (m)")
-    bar = figure.colorbar(bar, ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, bar, label)
     return figure
 
 
@@ -175,7 +173,5 @@ def draw_progress(paths: list, label: str, values: np.ndarray, dt: float, explor
         axis.set_title(shot_title(k, exploration))
         axis.set_xlabel("time in the episode (s)")
     axes[0, 0].set_ylabel("x (m)")
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, ScalarMappable(scale, colours), label)
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 
 from nacre.envs.locomotion_pictures import exploration_of, tracks
 from nacre.envs.pictures import Picture, chosen_shots, draw_goals, found_picture, shot_title
-from nacre.plotting import new_figure, styled, task_colours
+from nacre.plotting import colour_bar, new_figure, styled, task_colours
 
 MARGIN = 0.15  # m around what is drawn
 
@@ -56,7 +56,5 @@ def draw_zones(paths: list, goals: np.ndarray, radius: float, told: tuple[str, n
         axis.set_title(shot_title(k, exploration))
         axis.grid(False)
     axes[0, 0].set_ylabel("y (m)")
-    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, ScalarMappable(scale, colour_map), label)
     return figure

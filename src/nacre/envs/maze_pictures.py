@@ -9,7 +9,7 @@ import numpy as np
 from nacre.envs import maze
 from nacre.envs.animations import HOLD_MS, Frames, Scene
 from nacre.envs.pictures import Picture, chosen_shots, resampled, shot_axis, spread
-from nacre.plotting import INK, MUTED, SERIES, legend_above, new_figure, styled, task_colours
+from nacre.plotting import INK, MUTED, SERIES, colour_bar, legend_above, new_figure, styled, task_colours
 
 STEP_MS = 90  # between env steps
 ASIDE = 0.13  # cells: paths keep to the right, so that the way there and the way back are two lines
@@ -102,9 +102,7 @@ def paths_picture(evaluation: dict) -> Picture:
         axis.set_ylabel("y (cells)")
     for axis in axes[-1]:
         axis.set_xlabel("x (cells)")
-    bar = figure.colorbar(ScalarMappable(scale, task_colours()), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label("env step of the episode")
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, ScalarMappable(scale, task_colours()), "env step of the episode")
     caption = (
         "Held-out mazes side by side, from a near target to a far one; the episodes of a trial below each other. Ring: start, "
         "star: target. Paths keep to the right, so a dead end shows two lines; an agent that remembers has one, from ring to star."

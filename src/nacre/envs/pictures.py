@@ -10,7 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from nacre.plotting import DASHES, INK, MUTED, SERIES, legend_above, new_figure, styled, task_colours, whole_ticks
+from nacre.plotting import (
+    DASHES,
+    INK,
+    MUTED,
+    SERIES,
+    colour_bar,
+    legend_above,
+    new_figure,
+    shot_bar,
+    shot_colours,
+    styled,
+    task_colours,
+    whole_ticks,
+)  # fmt: skip
 
 Picture = tuple[str, str, Any]  # title, caption, matplotlib Figure
 
@@ -146,18 +159,13 @@ def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: f
         axis.set_ylabel("y")
     for axis in axes[-1]:
         axis.set_xlabel("x")
-    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, ScalarMappable(scale, colour_map), label)
     return figure
 
 
 @styled
 def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: float | None, ground=None) -> Any:
     """A few tasks, one panel each: the paths of all episodes of the trial, on what ground(axis, task) draws."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import BoundaryNorm
-
     tasks = spread(angles(goals)[1], 6)
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
@@ -165,7 +173,7 @@ def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: 
     panel = 8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3  # inches
     figure, axes = new_figure(rows, columns, height=rows * panel + 0.3, sharex=True, sharey=True)
     shots = len(paths)
-    scale, colour_map = BoundaryNorm(np.arange(shots + 1) - 0.5, 256), task_colours()
+    scale, colour_map = shot_colours(shots)
     for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)
     for axis, task in zip(axes.flat, tasks, strict=False):
@@ -186,11 +194,7 @@ def draw_trials(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: 
     if shots <= 6:
         legend_above(figure, axes)
         return figure
-    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label("shot")
-    bar.set_ticks(np.unique(np.linspace(0, shots - 1, min(shots, 6)).round()))
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
+    shot_bar(figure, axes, shots)
     return figure
 
 
@@ -278,77 +282,3 @@ def distance_picture(paths: np.ndarray, goals: np.ndarray, exploration: int) -> 
     axis.set(ylim=(-0.03 * gap.max(), None), ylabel="distance to the goal at the end")
     legend_above(figure, axis)
     return "Where episodes end", "The distance left at the end of each episode, in the units of the plane.", figure
-
-
-# ------------------------------------------------------------------------------------------------------ half-cheetahs
-
-
-def cheetah_pictures(evaluation: dict, *, dt: float = 0.05, directions: bool = False) -> list[Picture]:
-    """Commanded against reached speed. dt: seconds per env step; directions: the task is a direction, not a speed."""
-    velocity = np.asarray(evaluation["info"]["velocity"], float)  # [K, N, T] m/s
-    tasks, exploration = np.asarray(evaluation["tasks"], float), int(evaluation.get("exploration_episodes", 0))
-    first = direction_picture if directions else speed_picture
-    return [first(velocity, tasks, exploration), time_picture(velocity, tasks, exploration, dt, directions)]
-
-
-@styled
-def speed_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int) -> Picture:
-    """Scatter of the mean speed over the second half of each episode, one panel per shot."""
-    reached = velocity[..., velocity.shape[-1] // 2 :].mean(axis=-1)  # [K, N]
-    shots = chosen_shots(len(reached), exploration, 4)
-    figure, axes = new_figure(1, len(shots), height=3.5, sharex=True, sharey=True)
-    low = min(0.0, np.nanmin(reached), tasks.min()) - 0.15
-    high = max(np.nanmax(reached), tasks.max()) + 0.15
-    for axis, k in zip(axes[0], shots, strict=True):
-        axis.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--", label="reached = commanded")
-        axis.scatter(tasks, reached[k], s=26, color=SERIES[0], alpha=0.8, linewidth=0, label="one test task")
-        axis.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="commanded speed (m/s)")
-        axis.set_title(shot_title(k, exploration))
-        error = np.abs(reached[k] - tasks).mean()
-        axis.text(0.97, 0.04, f"mean error {error:.2f} m/s", transform=axis.transAxes, ha="right", fontsize=8.5)
-    axes[0, 0].set_ylabel("reached speed (m/s)")
-    legend_above(figure, axes)
-    caption = "Mean speed over the second half of each episode against the hidden target; first repetition."
-    return "Commanded and reached speed", caption, figure
-
-
-@styled
-def direction_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int) -> Picture:
-    """Mean velocity per direction and shot."""
-    reached = velocity.mean(axis=-1)  # [K, N]
-    figure, axes = new_figure(height=3.0)
-    axis, x = axes[0, 0], np.arange(len(reached))
-    axis.axhline(0, color=MUTED, linewidth=1)
-    for k, direction in enumerate(np.unique(tasks)):
-        ours = reached[:, tasks == direction]
-        label = "must run forward (+1)" if direction > 0 else "must run backward (-1)"
-        axis.plot(x, ours.mean(axis=1), color=SERIES[k], marker="v^"[k % 2], markersize=7, label=label)
-    shot_axis(axis, len(reached), exploration)
-    axis.set_ylabel("mean velocity (m/s)")
-    legend_above(figure, axis)
-    return "Velocity per direction", "Mean forward velocity of each episode; first repetition.", figure
-
-
-@styled
-def time_picture(velocity: np.ndarray, tasks: np.ndarray, exploration: int, dt: float, directions: bool) -> Picture:
-    """Velocity over time within an episode, a panel per shot."""
-    shots = chosen_shots(len(velocity), exploration, 4)
-    picked = spread(tasks, 6)
-    figure, axes = new_figure(1, len(shots), height=3.2, sharex=True, sharey=True)
-    width = max(1, round(0.5 / dt))
-    kernel = np.ones(width) / width
-    scale = (tasks - tasks.min()) / max(np.ptp(tasks), 1e-9)
-    for axis, k in zip(axes[0], shots, strict=True):
-        for task in picked:
-            smooth = np.convolve(velocity[k, task], kernel, mode="valid")
-            colour = SERIES[int(tasks[task] > 0)] if directions else task_colours()(scale[task])
-            label = f"direction {tasks[task]:+.0f}" if directions else f"target {tasks[task]:.2f} m/s"
-            axis.plot((np.arange(len(smooth)) + width / 2) * dt, smooth, color=colour, linewidth=1.5, label=label)
-            if not directions:
-                axis.axhline(tasks[task], color=colour, linewidth=1, linestyle=":")
-        axis.set_title(shot_title(k, exploration))
-        axis.set_xlabel("time in the episode (s)")
-    axes[0, 0].set_ylabel("velocity (m/s)")
-    legend_above(figure, axes)
-    dotted = "" if directions else " Dotted: the target."
-    return "Velocity within an episode", f"Averaged over half a second; a few test tasks.{dotted}", figure

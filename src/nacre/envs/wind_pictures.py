@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nacre.envs.pictures import Picture, chosen_shots, resampled, shot_title, spread
-from nacre.plotting import INK, SERIES, legend_above, new_figure, styled, task_colours
+from nacre.plotting import INK, SERIES, colour_bar, legend_above, new_figure, styled, task_colours
 
 ARROW = 5.0  # drawn length of a wind over its length per env step
 
@@ -81,9 +81,7 @@ def draw_shots(paths: np.ndarray, winds: np.ndarray, exploration: int, goal: tup
         axis.add_collection(LineCollection(list(paths[k]), colors=colour_map(scale(along)), linewidths=1.2, zorder=3))
         draw_goal(axis, goal, radius)
         axis.set_title(shot_title(k, exploration))
-    bar = figure.colorbar(ScalarMappable(scale, colour_map), ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label("wind toward the goal, per env step")
-    bar.outline.set_visible(False)
+    colour_bar(figure, axes, ScalarMappable(scale, colour_map), "wind toward the goal, per env step")
     return figure
 
 
