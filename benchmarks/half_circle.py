@@ -8,11 +8,12 @@ Curves of the runs are kept by `python benchmarks/keep_result.py RUN NAME`.
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
-import nacre
 from nacre.evaluate import load_evaluation
 from nacre.plotting import GRID, MUTED, SERIES, new_figure, styled
 from nacre.stats import interval
@@ -24,14 +25,11 @@ LAST = 5  # episodes drawn after adaptation
 
 
 def trained(name: str, seed: int, runs: Path) -> Path:
-    """The run directory, trained to its end."""
+    """The run directory, trained to its end and measured."""
     out = runs / f"{name}-seed-{seed}"
-    if (out / "result.json").exists():
-        return out
-    if (out / "config.json").exists():
-        nacre.resume(out)
-    else:
-        nacre.train(name, FAMILY, seed=seed, out=out)
+    if not (out / "result.json").exists():
+        how = ["--resume", out] if (out / "config.json").exists() else [name, FAMILY, "--seed", seed, "--out", out]
+        subprocess.run([sys.executable, "-m", "nacre.cli", "train", *map(str, how)], check=True)
     return out
 
 
@@ -83,7 +81,9 @@ def draw(found: dict[str, list[dict]], path: Path) -> None:
     for colour, (name, seeds) in zip(SERIES, found.items(), strict=False):
         mean = np.mean([s["per_task"].mean(axis=0) for s in seeds], axis=0)
         axis.plot(np.arange(1, len(mean) + 1), mean, color=colour, label=AGENTS[name])
-    axis.axhline(np.mean(next(iter(found.values()))[0]["references"]["oracle"]), color=MUTED, linestyle=":", label="oracle")
+    axis.axhline(
+        np.mean(next(iter(found.values()))[0]["references"]["oracle"]), color=MUTED, linestyle=":", label="oracle"
+    )
     axis.set(xscale="log", xlabel="episode of the trial", ylabel="return on held-out goals")
     axis.legend(ncols=len(found) + 1, loc="upper left")
     figure.savefig(path, dpi=110)
@@ -99,7 +99,9 @@ def table(found: dict[str, list[dict]]) -> str:
             low, high = interval(values, np.random.default_rng(0))
             parts.append(f"{values.mean():6.2f} ({low:5.2f} to {high:5.2f})")
         episodes = seeds[0]["per_task"].shape[1]
-        lines.append(f"{name:8} {seeds[0]['env_steps']:>10,} {len(seeds):>6} {episodes:>9} {parts[0]:>22} {parts[1]:>22}")
+        lines.append(
+            f"{name:8} {seeds[0]['env_steps']:>10,} {len(seeds):>6} {episodes:>9} {parts[0]:>22} {parts[1]:>22}"
+        )
     references = next(iter(found.values()))[0]["references"]
     lines.append(f"oracle {np.mean(references['oracle']):.2f}, random {np.mean(references['random']):.2f}")
     return "\n".join(lines)

@@ -234,6 +234,15 @@ def test_mistakes_with_a_run(trained, capsys, words, message):
     assert re.search(message, err)
 
 
+def test_a_run_that_was_cut_off_while_it_was_measured_is_measured(trained, capsys):
+    file = trained[0] / "result.json"
+    before = file.read_text()
+    file.unlink()
+    code, out, err = nacre(capsys, "train", "--resume", trained[0])
+    assert code == 0 and "its measurement is missing" in err and "report: " in out
+    assert file.read_text() == before
+
+
 def test_damaged_params_offer_the_checkpoint_before(trained, capsys):
     run = runs.open_run(trained[0])
     before, last = run.checkpoints()[-2:]

@@ -20,6 +20,7 @@ from nacre.algorithms.registry import list_algorithms
 from nacre.cli import mistakes, quiet_output
 from nacre.envs.registry import GYMNASIUM, family_class, list_families, listing, load_from_file, make_family
 
+RESULT = "result.json"  # of a run that was measured at its end
 TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--seed N | --seeds N...] [--env-steps N]
                    [--minutes M] [--out DIR] [--any-setting VALUE]... [--env.any-parameter VALUE]...
        nacre train --resume RUN [--env-steps N]
@@ -89,6 +90,11 @@ def resume(words: list[str]) -> int:
         with mistakes():
             run = runs.open_run(path)
             env_steps, quiet = same_settings(run, rest)
+            cut_off = env_steps is None and not (run.path / RESULT).exists() and training.is_done(run)
+        if cut_off:  # while it was measured
+            print(f"{run.path} is trained, and its measurement is missing", file=sys.stderr)
+            finish(run, out)
+            return 0
         run = training.go_on(path, env_steps, quiet=quiet, hard=True)
         with contextlib.suppress(OSError), (run.path / "command.txt").open("a", encoding="utf-8") as file:
             file.write(shlex.join(["nacre", "train", *words]) + "\n")
@@ -102,7 +108,7 @@ def finish(run: Any, out: Any) -> None:
 
     print("measuring on the held-out tasks ...", file=sys.stderr)
     result = evaluate.evaluate(run)
-    result.save(run.path / "result.json")
+    result.save(run.path / RESULT)
     print(result.table(), file=out)
     try:
         page = report.write([run.path])

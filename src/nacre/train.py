@@ -122,8 +122,7 @@ def go_on(
 
 def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
     """Train what is not finished of a run that is locked."""
-    config, seeds = LoopConfig(**run.config["loop"]), run.seeds
-    groups = [seeds] if config.vectorise or len(seeds) == 1 else [(seed,) for seed in seeds]
+    config, groups = LoopConfig(**run.config["loop"]), groups_of(run)
     started = read_versions(run).get("started", time.time())
     try:
         with Stop(hard=hard, hint=f"; go on with: nacre train --resume {run.path}") as stop:
@@ -157,6 +156,17 @@ def keep_traceback(run: runs.Run, error: Exception) -> None:
 # ---------------------------------------------------------------------------------------------------------- resume
 
 
+def groups_of(run: runs.Run) -> list[tuple[int, ...]]:
+    """The seeds that are trained together, in their order."""
+    together = run.config["loop"]["vectorise"] or len(run.seeds) == 1
+    return [run.seeds] if together else [(seed,) for seed in run.seeds]
+
+
+def is_done(run: runs.Run) -> bool:
+    """Whether all seeds reached their end."""
+    return all(is_finished(run, group) for group in groups_of(run))
+
+
 def is_finished(run: runs.Run, group: tuple[int, ...]) -> bool:
     """Whether these seeds reached the end that config.json names."""
     loop = run.config["loop"]
@@ -185,9 +195,7 @@ def extend(run: runs.Run, env_steps: int | None) -> runs.Run:
     """The run with its new end, if one is given. Raises UserError for a run that is finished, or an end that lies
     back.
     """
-    loop = run.config["loop"]
-    groups = [run.seeds] if loop["vectorise"] or len(run.seeds) == 1 else [(seed,) for seed in run.seeds]
-    done = all(is_finished(run, group) for group in groups)
+    loop, done = run.config["loop"], is_done(run)
     if env_steps is not None and env_steps < loop["env_steps"]:
         raise UserError(f"--env-steps can only be raised: the run has {loop['env_steps']:,}, got {env_steps:,}")
     by_time = done and loop["minutes"] is not None
