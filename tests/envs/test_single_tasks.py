@@ -76,20 +76,20 @@ def test_half_cheetah_is_gymnasiums():
 
 def test_far_goal_pays_in_its_disc_and_keeps_within_its_walls():
     env = FarGoal()
-    place = np.array([[0.5, 0.5], [0.69, 0.5], [0.5, 0.31], [0.65, 0.65], [0.95, -0.95]], np.float32)
+    place = np.array([[0.65, 0.1], [0.84, 0.1], [0.65, -0.09], [0.8, 0.25], [0.95, -0.95]], np.float32)
     state = jnp.asarray(place), jnp.tile(jnp.asarray(env.train_tasks), (5, 1))
     _, out = env.step(state, np.zeros((5, 2), np.float32), jnp.ones(5, bool))
     np.testing.assert_array_equal(out.reward, [1, 1, 1, 0, 0])
     _, out = env.step(state, np.full((5, 2), [3.0, -3.0], np.float32), jnp.ones(5, bool))  # of which 0.1 counts
     np.testing.assert_allclose(out.obs, np.clip(place + np.array([0.1, -0.1]), -1, 1), atol=1e-6)
     best = meta_test(env, Oracle(env), (), env.test_tasks, KEY, episodes=1).returns
-    np.testing.assert_array_equal(best, [[[50 - 8]]])  # nine steps along the diagonal reach it, the ninth pays
+    np.testing.assert_array_equal(best, [[[50 - 9]]])  # the tenth step of 0.1 along x reaches it and pays
     with pytest.raises(ValueError, match="radius must be positive and finite, got 0"):
         FarGoal(radius=0)
 
 
 def test_small_noise_never_finds_the_far_goal():
-    """White noise of a standard deviation of 0.2 of the largest action: no episode of 20,000; of 1: one in two hundred."""
+    """White noise of a standard deviation of 0.2 of the largest action: no episode of 20,000; of 1: one in a hundred."""
     env, found = FarGoal(), []
     for std in (0.2, 1.0):
         noise = rollout.Scripted(lambda memory, obs, key, std=std: std * jax.random.normal(key, obs.shape), env.spec)
@@ -98,4 +98,4 @@ def test_small_noise_never_finds_the_far_goal():
         )
         found.append(float((run().max(axis=-1) > 0).mean()))
     assert found[0] == 0.0
-    np.testing.assert_allclose(found[1], 0.005, atol=0.002)
+    np.testing.assert_allclose(found[1], 0.01, atol=0.004)

@@ -33,6 +33,11 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.promp:Config",
         "on-policy; adapts its parameters by policy gradients, several clipped outer steps (Rothfuss et al. 2019)",
     ),
+    "teacher": (
+        "nacre.algorithms.teacher:Teacher",
+        "nacre.algorithms.teacher:Config",
+        "off-policy, one task; a teacher learns to explore by what its data does for the student (Xu et al. 2018)",
+    ),
     "varibad": (
         "nacre.algorithms.varibad:VariBAD",
         "nacre.algorithms.varibad:Config",
