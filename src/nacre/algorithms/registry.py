@@ -38,6 +38,11 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
         "nacre.algorithms.maesn:Config",
         "on-policy; adapts a latent variable of its policy by gradients, for exploration (Gupta et al. 2018)",
     ),
+    "teacher": (
+        "nacre.algorithms.teacher:Teacher",
+        "nacre.algorithms.teacher:Config",
+        "off-policy, one task; a teacher learns to explore by what its data does for the student (Xu et al. 2018)",
+    ),
     "varibad": (
         "nacre.algorithms.varibad:VariBAD",
         "nacre.algorithms.varibad:Config",

@@ -205,3 +205,53 @@ class CheetahDir:
         from nacre.envs.animations import cheetah_frames
 
         return cheetah_frames(trial, self, directions=True)
+
+
+@dataclass(frozen=True)
+class HalfCheetah:
+    """Run forward, gymnasium's HalfCheetah-v5: reward v - 0.1 |a|^2. One task, direction +1, float32 [1]."""
+
+    horizon: int = 1000  # env steps per episode
+    threads: int = 0  # threads that step the simulation; 0: all cores
+    record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+
+    name: ClassVar[str] = "half-cheetah"
+    trial: ClassVar[tuple[int, int]] = (1, 0)
+    train_is_test: ClassVar[bool] = True  # there is only one task
+    observation: ClassVar[Observation] = "gymnasium"
+    simulator: ClassVar[Simulator] = "gym"
+
+    def __post_init__(self):
+        _ = self.spec  # refuses bad values now
+
+    @functools.cached_property
+    def spec(self) -> EnvSpec:
+        return make_spec(self, "direction", "v - 0.1 |a|^2 per step")
+
+    @property
+    def train_tasks(self) -> np.ndarray:
+        return np.ones(1, np.float32)
+
+    test_tasks = train_tasks
+
+    def sample_tasks(self, key: Key, n: int) -> np.ndarray:
+        return np.ones(n, np.float32)
+
+    def reward(self, before: Data, after: Data, action: Array, task: Array, dt: float) -> Array:
+        """HalfCheetah-v5: forward_reward_weight 1, ctrl_cost_weight 0.1."""
+        return task * velocity(self, before, after, dt) - 2.0 * control_cost(action)
+
+    physics = functools.cached_property(physics)
+    start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
+    reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
+
+    def pictures(self, evaluation: dict) -> list:
+        from nacre.envs.pictures import cheetah_pictures
+
+        return cheetah_pictures(evaluation, dt=self.spec.dt, directions=True)
+
+    def frames(self, trial: dict):
+        from nacre.envs.animations import cheetah_frames
+
+        return cheetah_frames(trial, self, directions=True)

@@ -18,6 +18,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     ),
     "cheetah-vel": ("nacre.envs.cheetah:CheetahVel", "MuJoCo half-cheetah that must run at a hidden speed, 0-3 m/s"),
     "cheetah-dir": ("nacre.envs.cheetah:CheetahDir", "MuJoCo half-cheetah that must run forward or backward"),
+    "half-cheetah": ("nacre.envs.cheetah:HalfCheetah", "MuJoCo half-cheetah that must run forward: one task"),
     "ant-dir": ("nacre.envs.ant:AntDir", "MuJoCo ant that must run forward or backward"),
     "ant-dir-2d": ("nacre.envs.ant:AntDir2D", "MuJoCo ant that must run in a hidden direction"),
     "ant-goal": ("nacre.envs.ant:AntGoal", "MuJoCo ant that must go to a hidden place; sees contact forces"),
@@ -40,6 +41,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "nacre.envs.tabular:TabularMdp",
         "discrete: a small random MDP whose transitions and rewards are hidden",
     ),
+    "pendulum": ("nacre.envs.pendulum:Pendulum", "swing a rod up and hold it: one task, or a hidden mass and length"),
+    "far-goal": ("nacre.envs.far_goal:FarGoal", "one task: reach a rewarded disc that small noise never finds"),
     "wind": ("nacre.envs.wind:Wind", "reach a small disc and hold against a hidden wind; one episode per trial"),
     "point-corners": (
         "nacre.envs.points:PointCorners",
