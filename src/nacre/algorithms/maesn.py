@@ -106,7 +106,7 @@ def together(latents: Latent) -> Latent:
 
 
 class Params(eqx.Module):
-    """All that gradients train. Acting on a new task needs no training task's latent."""
+    """All that gradients train. Acting on a new task reads the latents with start=tasks only."""
 
     policy: Policy
     rates: Rates  # alpha, of mu and of log sigma
