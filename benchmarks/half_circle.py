@@ -40,8 +40,9 @@ def measured(out: Path) -> dict:
     config = json.loads((out / "config.json").read_text())
     xy = np.stack([arrays["info/x"], arrays["info/y"]], axis=-1)  # [K, N, T, 2]
     goals = next(value for key, value in arrays.items() if key == "tasks" or key.startswith("tasks/"))
+    first_round = config["config"].get("episodes_per_step", config["exploration_episodes"])
     return {
-        "paths": xy, "goals": goals, "exploration": config["exploration_episodes"], "env_steps": result["env_steps"],
+        "paths": xy, "goals": goals, "before": first_round, "env_steps": result["env_steps"],
         "per_task": np.asarray(result["per_task"]), "references": result["references"],
     }  # fmt: skip
 
@@ -64,12 +65,12 @@ def draw_paths(axis, paths: np.ndarray, goals: np.ndarray) -> None:
 
 @styled
 def draw(found: dict[str, list[dict]], path: Path) -> None:
-    figure, axes = new_figure(3, len(found), height=7.4)
+    figure, axes = new_figure(3, len(found), height=5.6, gridspec_kw={"height_ratios": [1, 1, 1.5]})
     for (name, seeds), before, after in zip(found.items(), axes[0], axes[1], strict=True):
         first = seeds[0]
         order = np.argsort(np.arctan2(first["goals"][:, 1], first["goals"][:, 0]))
         shown = order[np.linspace(0, len(order) - 1, SHOWN + 2).astype(int)[1:-1]]
-        draw_paths(before, first["paths"][: first["exploration"]][:, shown], first["goals"][shown])
+        draw_paths(before, first["paths"][: min(first["before"], 20)][:, shown], first["goals"][shown])
         draw_paths(after, first["paths"][-LAST:][:, shown], first["goals"][shown])
         before.set_title(f"{AGENTS[name]}, {first['env_steps'] / 1e6:.1f} M env steps")
     axes[0][0].set_ylabel(f"before adaptation\n({SHOWN} held-out goals)")
@@ -85,16 +86,16 @@ def draw(found: dict[str, list[dict]], path: Path) -> None:
         np.mean(next(iter(found.values()))[0]["references"]["oracle"]), color=MUTED, linestyle=":", label="oracle"
     )
     axis.set(xscale="log", xlabel="episode of the trial", ylabel="return on held-out goals")
-    axis.legend(ncols=len(found) + 1, loc="upper left")
+    axis.legend(loc="center left")
     figure.savefig(path, dpi=110)
 
 
 def table(found: dict[str, list[dict]]) -> str:
-    """Mean return of the episodes before adaptation, and of the last five, with 95 % intervals over goals (and seeds)."""
+    """Mean return of the episodes before anything is adapted, and of the last five, with 95 % intervals over goals (and seeds)."""
     lines = [f"{'agent':8} {'env steps':>10} {'seeds':>6} {'episodes':>9} {'before':>22} {'last five':>22}"]
     for name, seeds in found.items():
         parts = []
-        for part in (slice(0, seeds[0]["exploration"]), slice(-LAST, None)):
+        for part in (slice(0, seeds[0]["before"]), slice(-LAST, None)):
             values = np.stack([s["per_task"][:, part].mean(axis=1) for s in seeds])  # [seeds, goals]
             low, high = interval(values, np.random.default_rng(0))
             parts.append(f"{values.mean():6.2f} ({low:5.2f} to {high:5.2f})")
