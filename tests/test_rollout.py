@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from nacre import rollout
+from nacre.algorithms import registry
 from nacre.algorithms.pearl import PEARL, Config
+from nacre.envs.cheetah import CheetahDir
 from nacre.envs.grid_navi import GridNavi
 from nacre.types import Box, EnvSpec, Step
 
@@ -141,3 +143,23 @@ def test_pearl_collects_what_its_configuration_says():
     state, metrics = algorithm.iterate(state, env, jax.random.key(2), "collect")
     assert int(state.env_steps) == 36 + 2 * 18
     assert 2 <= metrics["collect/return_posterior"] <= 6
+
+
+@pytest.mark.parametrize("name, options", [("promp", {"epochs": 1}), ("maesn", {"outer": "gradient"})])
+def test_on_the_host_nothing_is_compiled_twice(name, options, caplog):
+    """Programs are kept for good, so that compiling at each call ends a long run for want of memory."""
+    env = CheetahDir(horizon=3)
+    algorithm = registry.make_algorithm(
+        name, env.spec, dict(hidden=(4,), tasks_per_iteration=2, episodes_per_step=2) | options
+    )
+    key = jax.random.key(0)
+    state = algorithm.init(key, env, 0)
+
+    def work(key):
+        rollout.trial(env, algorithm, algorithm.params(state), env.test_tasks, key, episodes=algorithm.test_episodes)
+        algorithm.iterate(state, env, key, "iteration")
+
+    work(key)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        work(jax.random.key(1))
+    assert [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()] == []

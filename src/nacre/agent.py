@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import _platform
+from nacre import _platform, rollout
 from nacre._errors import UserError
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
@@ -192,7 +192,7 @@ class Policy:
             raise RuntimeError("end_episode was called without a step in the episode: act and observe first")
         memory = jax.tree.unflatten(self._memory_def, self._memory)
         data = padded(self._record, self._spec.horizon)
-        self._memory = jax.tree.leaves(_adapt(self._algorithm, self._params, memory, data, self._adapt_key))
+        self._memory = jax.tree.leaves(rollout.adapt(self._algorithm, self._params, memory, data, self._adapt_key))
         self.episode += 1
         self._fresh()
 
@@ -237,11 +237,6 @@ class Policy:
 @functools.partial(jax.jit, static_argnums=0)
 def _begin(algorithm, params, key):
     return algorithm.begin(params, key, ROWS)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _adapt(algorithm, params, memory, data, key):
-    return algorithm.adapt(params, memory, data, key)
 
 
 class Programs(NamedTuple):

@@ -91,10 +91,16 @@ def trial(
             memory = algorithm.begin(params, fresh_key, rows)
         data, memory = episode(env, algorithm, params, memory, tasks, env_key, explore=explore)
         acted_with = beliefs(params, memory)
-        memory = algorithm.adapt(params, memory, data, adapt_key)
+        memory = adapt(algorithm, params, memory, data, adapt_key)
         return memory, (data, acted_with)
 
     return repeat(env, one, start, episodes)[1]
+
+
+@partial(jax.jit, static_argnums=0)
+def adapt(algorithm: Algorithm, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:
+    """`algorithm.adapt`, compiled once: on the host, control flow within it would be compiled at each call, and kept."""
+    return algorithm.adapt(params, memory, episodes, key)
 
 
 def repeat(env: Environment, body: Any, carry: Any, n: int) -> tuple[Any, Any]:

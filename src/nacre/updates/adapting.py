@@ -1,6 +1,5 @@
 """What agents that adapt by policy gradients do in the same way: acting, adapting, collecting. How a step is taken is in inner."""
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -104,7 +103,7 @@ def collect(
         rounds.append(data)
         if k < c.inner_steps:
             seen = data._replace(reward=data.train_reward) if train_reward else data
-            memory = _adapt(algorithm, params, memory, seen, keys[2 * k + 1])
+            memory = rollout.adapt(algorithm, params, memory, seen, keys[2 * k + 1])
             memories.append(memory)
     moved = inner.moved(memories[0].adapted, memory.adapted)  # NaN counts as the largest
     metrics = {
@@ -125,8 +124,3 @@ def trouble(metrics: dict[str, Any]) -> str:
         f"The inner steps moved the parameters of task {int(metrics['adapt/furthest_task'])} of this iteration by "
         f"{metrics['adapt/furthest']}: a smaller inner_rate helps. "
     )
-
-
-@partial(jax.jit, static_argnums=0)
-def _adapt(algorithm, params, memory, data, key):
-    return algorithm.adapt(params, memory, data, key)
