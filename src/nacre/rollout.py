@@ -78,9 +78,11 @@ def trial(
 ) -> tuple[Trajectory, Any]:  # fmt: skip
     """K episodes one after another on each task, adapting after each -> Trajectory [K, N, 1, T], beliefs after each.
 
-    reset_memory: forget everything before every episode (the no-adaptation reference).
+    reset_memory: forget everything before every episode (the no-adaptation reference). Episodes of a round, between which the
+    agent does not change (`round_episodes`), are acted at once where K is whole rounds.
     """
-    rows = (task_count(tasks), 1)
+    together = round_episodes(algorithm, episodes)
+    rows = (task_count(tasks), together)
     begin_key, key = jax.random.split(key)
     start = algorithm.begin(params, begin_key, rows) if memory is None else memory
     beliefs = getattr(algorithm, "beliefs", lambda params, memory: {})
@@ -89,12 +91,22 @@ def trial(
         fresh_key, env_key, adapt_key = jax.random.split(jax.random.fold_in(key, k), 3)
         if reset_memory:
             memory = algorithm.begin(params, fresh_key, rows)
-        data, memory = episode(env, algorithm, params, memory, tasks, env_key, explore=explore)
+        data, memory = episode(env, algorithm, params, memory, tasks, env_key, episodes=together, explore=explore)
         acted_with = beliefs(params, memory)
         memory = adapt(algorithm, params, memory, data, adapt_key)
         return memory, (data, acted_with)
 
-    return repeat(env, one, start, episodes)[1]
+    data, acted_with = repeat(env, one, start, episodes // together)[1]
+    if together == 1:
+        return data, acted_with
+    data = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 1).reshape(episodes, rows[0], 1, *x.shape[3:]), data)
+    return data, jax.tree.map(lambda x: jnp.repeat(x, together, axis=0), acted_with)
+
+
+def round_episodes(algorithm: Algorithm, episodes: int) -> int:
+    """How many of a trial's episodes may be acted at once."""
+    together = getattr(algorithm, "round_episodes", 1)
+    return together if episodes % together == 0 else 1
 
 
 @partial(jax.jit, static_argnums=0)

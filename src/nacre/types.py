@@ -153,7 +153,8 @@ class Algorithm(Protocol):
     `observes = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps;
     evaluations and the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run),
     `minimum_env_steps(env)` (what the first collection takes), `test_episodes` and `test_exploration` (of a meta-test's
-    trial, and of these before it has adapted, where the algorithm says so and not the family), `trouble(metrics)` (a
+    trial, and of these before it has adapted, where the algorithm says so and not the family), `round_episodes` (so many
+    episodes of a trial, after which it adapts, may be acted at once), `trouble(metrics)` (a
     sentence on what diverged, from metrics that are not finite, or ""), `check_family(env)` (raises ValueError where it
     lacks what the settings need), `beliefs(params, memory)` (named arrays for pictures),
     `metrics_help` (name -> Metric).

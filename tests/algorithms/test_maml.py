@@ -393,3 +393,20 @@ def test_an_exploding_inner_step_stops_with_its_task(tmp_path):
     )  # its evaluation takes no step
     with pytest.raises(nacre.RunError, match=r"of task \d of this iteration by (nan|inf).*inner_rate"):
         nacre.train("maml", FAMILIES["continuous"], seed=0, out=tmp_path / "run", progress=False, **options)
+
+
+def test_a_meta_test_acts_the_episodes_of_a_round_at_once():
+    """As whole rounds, and what comes out is that of the episodes one after another; an odd number is acted one by one."""
+    env = FAMILIES["continuous"]
+    agent = promp(env)
+    params = agent.params(agent.init(KEY, env, 0))
+    tasks = env.test_tasks
+    run = jax.jit(lambda k: rollout.trial(env, agent, params, tasks, KEY, episodes=k), static_argnums=0)
+    data, beliefs = run(6)
+    assert data.obs.shape == (6, 2, 1, 6, 2) and beliefs["steps"].shape == (6, 2, 1)
+    np.testing.assert_array_equal(beliefs["steps"][:, 0, 0], [0, 0, 0, 1, 1, 1])
+    first_round = jax.tree.map(lambda x: jnp.moveaxis(x[:3, :, 0], 0, 1), data)
+    memory = jax.jit(agent.adapt)(params, agent.begin(params, KEY, (2, 3)), first_round, KEY)
+    np.testing.assert_allclose(beliefs["moved"][3], agent.beliefs(params, memory)["moved"], rtol=1e-5)
+    assert len({float(x) for x in data.obs[:, 0, 0, 0, 0]}) == 6, "each begins in a place of its own"
+    assert rollout.round_episodes(agent, 5) == 1

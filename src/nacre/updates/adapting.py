@@ -31,6 +31,10 @@ class Adapting:
     observes = False
 
     @property
+    def round_episodes(self) -> int:
+        return self.config.episodes_per_step
+
+    @property
     def test_episodes(self) -> int:
         """Of a trial: a round for each step, and one after the last."""
         return self.config.episodes_per_step * (self.steps + 1)
