@@ -55,12 +55,13 @@ class MLP(eqx.Module):
     def __call__(self, x: Array, per_task: Array | None = None) -> Array:
         """x [..., in] -> [..., out]; or x [N * M, d] with per_task [N, in - d], row n * M + m belonging to task n."""
         if per_task is None:
-            h = x @ self.weights[0]
-        else:
-            d = x.shape[-1]
-            h = x @ self.weights[0][:d]
-            shared = per_task @ self.weights[0][d:]  # [N, hidden]
-            h = (h.reshape(shared.shape[0], -1, h.shape[-1]) + shared[:, None]).reshape(h.shape)
+            # flat: of products with more axes, second derivatives make transposed copies of activations on a CPU
+            flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+            return self._after_first(flat @ self.weights[0]).reshape(*x.shape[:-1], self.biases[-1].shape[-1])
+        d = x.shape[-1]
+        h = x @ self.weights[0][:d]
+        shared = per_task @ self.weights[0][d:]  # [N, hidden]
+        h = (h.reshape(shared.shape[0], -1, h.shape[-1]) + shared[:, None]).reshape(h.shape)
         return self._after_first(h)
 
     def pairs(self, x: Array, z: Array) -> Array:
