@@ -20,7 +20,7 @@ def panel(axis, kept: dict) -> None:
     steps = [entry["env_steps"] for entry in curve]
     last = len(curve[0]["shots"]) - 1
     for shot, colour in ((0, SERIES[1]), (last, SERIES[0])):
-        label = "first episode of a trial (shot 0)" if shot == 0 else f"after adaptation (shot {last})"
+        label = "first episode of a trial" if shot == 0 else "last episode, after adaptation"
         axis.plot(steps, [entry["shots"][shot] for entry in curve], color=colour, label=label)
     for name, (label, dash) in REFERENCES.items():
         values = kept["result"]["references"].get(name)
