@@ -7,14 +7,14 @@ from pathlib import Path
 
 from nacre import _platform
 
-# Before JAX starts; processes that tests start inherit both. Together they more than halve what a program costs to compile, and what
-# they leave out are optimisations, so that results differ by rounding alone. Unknown flags abort the process.
+# Before JAX starts; processes that tests start inherit both. Together they more than halve what a program costs to compile.
+# What they leave out are optimisations, so that results differ by rounding alone. Unknown flags abort the process.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if _platform.version("jaxlib") in _platform.TESTED:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 os.environ.setdefault("NACRE_CACHE_DIR", str(Path(tempfile.gettempdir()) / "nacre-test-cache"))
 jax.config.update(
