@@ -7,21 +7,23 @@ from pathlib import Path
 
 from nacre import _platform
 
-# Before JAX starts; processes that tests start inherit both. Together they more than halve what a program costs to compile.
-# What they leave out are optimisations, so that results differ by rounding alone. Unknown flags abort the process.
+# Before JAX starts; processes that tests start inherit both. Together they more than halve what a program costs to compile;
+# what they leave out are optimisations, so that results differ by rounding alone. Without the emitters programs run as fast, without
+# optimisations a training takes four times as long: those marked `training` have them. Unknown flags abort the process.
+EMITTERS = "--xla_cpu_use_fusion_emitters"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if _platform.version("jaxlib") in _platform.TESTED:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+if _platform.version("jaxlib") in _platform.TESTED and EMITTERS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EMITTERS}=false".strip()
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
+# again, since a plugin of pytest's may have imported it before
+LESS_CARE = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+jax.config.update("jax_disable_most_optimizations", LESS_CARE)
 os.environ.setdefault("NACRE_CACHE_DIR", str(Path(tempfile.gettempdir()) / "nacre-test-cache"))
-jax.config.update(
-    "jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
-)  # were it imported before
 jax.config.update("jax_compilation_cache_dir", os.environ["NACRE_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", _platform.CACHE_SECONDS)
 gc.freeze()  # what was imported is not searched for garbage again and again
 gc.set_threshold(50_000, 20, 20)
 
@@ -29,3 +31,8 @@ gc.set_threshold(50_000, 20, 20)
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def _optimised(request):
+    jax.config.update("jax_disable_most_optimizations", LESS_CARE and "training" not in request.keywords)

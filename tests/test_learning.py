@@ -14,6 +14,7 @@ import pytest
 import nacre
 from nacre.types import Box, Discrete, EnvSpec, Step
 
+pytestmark = pytest.mark.training
 HORIZON = 5
 
 

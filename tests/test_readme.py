@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from nacre import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.training
 def test_ten_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (lines,) = (block for block in BLOCKS if "agent.adapt" in block)

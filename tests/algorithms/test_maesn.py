@@ -23,16 +23,16 @@ def maesn(**options) -> MAESN:
     return MAESN(Config(**{**TINY, **options}), ENV.spec)
 
 
+@partial(jax.jit, static_argnums=0)
 def experience(agent):
-    """Parameters, an iteration's experience, its memories."""
+    """Parameters, an iteration's experience, its memories. Compiled once for all tests of the same agent."""
     c, params, chosen = agent.config, agent.params(agent.init(KEY, ENV, 0)), jnp.array([4, 0, 2])
     memory = agent.begin(params, KEY, (3, c.episodes_per_step))
     memory = memory._replace(adapted=jax.tree.map(lambda x: x[chosen], params.latents))
-    rounds, memories, _ = jax.jit(
-        lambda m: adapting.collect(
-            ENV, agent, params, m, ENV.train_tasks[chosen], KEY, train_reward=c.inner_reward == "train"
-        )
-    )(memory)
+    tasks = jnp.asarray(ENV.train_tasks)[chosen]
+    rounds, memories, _ = adapting.collect(
+        ENV, agent, params, memory, tasks, KEY, train_reward=c.inner_reward == "train"
+    )
     return params, agent.experience(chosen, rounds, memories), memories
 
 
@@ -64,10 +64,14 @@ def test_the_latents_step_is_reinforce_over_episodes():
 def test_credit_is_the_discounted_return_of_an_episode_standardised_over_the_round():
     """All episodes of this family begin in the same place, so that what a baseline takes off is the same for all."""
     agent = maesn(baseline="time")
-    params = agent.params(agent.init(KEY, ENV, 0))
-    memory = agent.begin(params, KEY, (3, 4))
-    data, _ = rollout.episode(ENV, agent, params, memory, ENV.test_tasks, KEY, episodes=4)
-    found = np.asarray(agent.credit_of(data, data.train_reward))
+
+    @jax.jit
+    def play(key):
+        params = agent.params(agent.init(key, ENV, 0))
+        data, _ = rollout.episode(ENV, agent, params, agent.begin(params, key, (3, 4)), ENV.test_tasks, key, episodes=4)
+        return data, agent.credit_of(data, data.train_reward)
+
+    data, found = jax.device_get(play(KEY))
     returns = (np.asarray(data.train_reward) * 0.99 ** np.arange(8)).sum(axis=-1)
     expected = (returns - returns.mean(axis=1, keepdims=True)) / returns.std(axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=2e-3)
@@ -77,13 +81,8 @@ def test_credit_is_the_discounted_return_of_an_episode_standardised_over_the_rou
 def test_the_memory_adapts_as_the_objective_says_it_does(reward):
     agent = maesn(inner_steps=2, inner_reward=reward)
     params, seen, memories = experience(agent)
-    for i in range(3):
-        after = agent.latent_after(params, jax.tree.map(lambda x, i=i: x[i], seen))
-        jax.tree.map(
-            partial(np.testing.assert_allclose, atol=1e-5),
-            after,
-            jax.tree.map(lambda x, i=i: x[i], memories[-1].adapted),
-        )
+    after = jax.jit(jax.vmap(agent.latent_after, (None, 0)))(params, seen)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), after, memories[-1].adapted)
     assert jnp.abs(memories[-1].adapted.mean - memories[0].adapted.mean).max() > 0.01
 
 
@@ -94,12 +93,10 @@ def test_meta_gradients_against_finite_differences():
         params, seen, _ = experience(agent)
         params, seen = double(params), double(jax.tree.map(lambda x: x[0], seen))
         flat, back = ravel_pytree(params)
-        loss = jax.jit(lambda x: agent.losses(back(x), seen)[0])
-        found = np.asarray(jax.grad(loss)(flat))
-        step = 1e-6
-        expected = np.array(
-            [(loss(flat.at[i].add(step)) - loss(flat.at[i].add(-step))) / (2 * step) for i in range(flat.size)]
-        )
+        loss = lambda x: agent.losses(back(x), seen)[0]  # noqa: E731
+        found = np.asarray(jax.jit(jax.grad(loss))(flat))
+        step, loss, flat = 1e-6, jax.jit(loss), np.asarray(flat)
+        expected = np.array([(loss(flat + d) - loss(flat - d)) / (2 * step) for d in step * np.eye(flat.size)])
         np.testing.assert_allclose(found, expected, atol=1e-5)
         of = back(jnp.asarray(found))
         assert np.abs(of.rates.each.mean).min() > 0 and np.abs(of.rates.each.log_std).min() > 0, "step sizes are learnt"
@@ -110,7 +107,7 @@ def test_meta_gradients_against_finite_differences():
 def test_before_the_outer_step_ratios_are_one_and_only_the_latents_kl_is_added():
     agent = maesn(kl_weight=0.5)
     params, seen, _ = experience(agent)
-    loss, divergence = jax.vmap(lambda s: agent.losses(params, s))(seen)
+    loss, divergence = jax.jit(jax.vmap(agent.losses, (None, 0)))(params, seen)
     mean, log_std = (np.asarray(x)[[4, 0, 2]] for x in params.latents)
     kl = 0.5 * (mean**2 + np.exp(2 * log_std) - 1 - 2 * log_std).sum(axis=-1)
     advantage = np.asarray(seen.last.advantage).mean(axis=(1, 2))
@@ -124,8 +121,13 @@ def test_curvature_is_the_divergences_second_derivative():
     flat, back = ravel_pytree(params)
     divergence = lambda x: outer.mean_over_tasks(lambda s: agent.losses(back(x), s), seen)[1]  # noqa: E731
     hessian = jax.jit(jax.hessian(divergence))(flat)
-    product = outer.curvature(agent.said, params, seen)
-    dense = jax.jit(jax.vmap(lambda v: ravel_pytree(product(back(v)))[0]))(jnp.eye(flat.size))
+
+    @jax.jit
+    def products(params, seen):
+        product = outer.curvature(agent.said, params, seen)
+        return jax.lax.map(lambda v: ravel_pytree(product(back(v)))[0], jnp.eye(flat.size))
+
+    dense = products(params, seen)
     np.testing.assert_allclose(dense, hessian, atol=2e-3 * float(jnp.abs(hessian).max()))
 
 
@@ -134,13 +136,15 @@ def test_an_episode_has_one_z_and_a_new_round_has_new_ones():
     params = agent.params(agent.init(KEY, ENV, 0))
     memory = agent.begin(params, KEY, (2, 1))
     obs, z = jnp.zeros((2, 1, 2)), []
-    mean = lambda m: agent.act(params, m, obs, KEY, True)[1]["said"].raw[:, 0]  # noqa: E731
-    episode, _ = rollout.episode(ENV, agent, params, memory, ENV.test_tasks[:2], KEY)
+    act = jax.jit(lambda m: agent.act(params, m, obs, KEY, True))
+    mean = lambda m: act(m)[1]["said"].raw[:, 0]  # noqa: E731
+    adapt = jax.jit(lambda m, data: agent.adapt(params, m, data, jax.random.key(1)))
+    episode, _ = jax.jit(lambda m: rollout.episode(ENV, agent, params, m, ENV.test_tasks[:2], KEY))(memory)
     for _ in range(5):
-        _, _, same = agent.act(params, memory, obs, KEY, True)
+        _, _, same = act(memory)
         np.testing.assert_array_equal(mean(memory), mean(same))
         z.append(np.asarray(memory.adapted.at(memory.noise)))
-        memory = agent.adapt(params, memory, episode, jax.random.key(1))
+        memory = adapt(memory, episode)
     assert all((x == z[0]).all() for x in z[:4]) and memory.count[0] == 1 and memory.steps[0] == 1
     assert (z[4] != z[0]).all()
     first = agent.begin(params, KEY, (2, 1))
@@ -154,11 +158,12 @@ def test_step_sizes_at_meta_test():
     memory = agent.begin(params, KEY, (2, 4))
     data, _ = jax.jit(lambda m: rollout.episode(ENV, agent, params, m, ENV.test_tasks[:2], KEY, episodes=4))(memory)
     adapt = jax.jit(agent.adapt)
-    credit, moves = agent.credit_of(data, data.reward), []
+    credit, moves = jax.jit(agent.credit_of)(data, data.reward), []
+    step = jax.jit(
+        lambda m: jax.vmap(partial(agent.moved, params.rates, 1.0))(m.adapted, m.adapted.at(m.noise), credit)
+    )
     for _ in range(5):
-        whole = jax.vmap(partial(agent.moved, params.rates, 1.0))(
-            memory.adapted, memory.adapted.at(memory.noise), credit
-        )
+        whole = step(memory)
         after = adapt(params, memory._replace(count=memory.count * 0), data, KEY)
         moves.append((after.adapted.mean - memory.adapted.mean) / (whole.mean - memory.adapted.mean))
         memory = after
@@ -170,7 +175,7 @@ def test_without_inner_steps_latents_are_learnt_as_the_policy_is():
     """The paper's multi-task baseline; its meta-test still takes steps."""
     agent = maesn(inner_steps=0, test_steps=1)
     params, seen, _ = experience(agent)
-    gradient = jax.grad(lambda p: outer.mean_over_tasks(lambda s: agent.losses(p, s), seen)[0])(params)
+    gradient = jax.jit(jax.grad(lambda p: outer.mean_over_tasks(lambda s: agent.losses(p, s), seen)[0]))(params)
     assert jnp.abs(gradient.latents.mean[4]).min() > 0 and not gradient.rates.each.mean.any()
     assert agent.test_episodes == 8
 
