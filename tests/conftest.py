@@ -8,8 +8,8 @@ from pathlib import Path
 from nacre import _platform
 
 # Before JAX starts; processes that tests start inherit both. Together they more than halve what a program costs to compile;
-# what they leave out are optimisations, so that results differ by rounding alone. Without the emitters programs run as fast, without
-# optimisations a training takes four times as long: those marked `training` have them. Unknown flags abort the process.
+# what they leave out are optimisations, so that results differ by rounding alone. Without the emitters programs run as fast,
+# without optimisations a training takes four times as long: those marked `training` have them. Unknown flags abort the process.
 EMITTERS = "--xla_cpu_use_fusion_emitters"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if _platform.version("jaxlib") in _platform.TESTED and EMITTERS not in os.environ.get("XLA_FLAGS", ""):
