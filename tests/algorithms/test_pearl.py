@@ -1,6 +1,7 @@
 """PEARL piece by piece: the list of the reference (posterior, gradient routing, schedule), each option, and the checks."""
 
 import dataclasses
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -28,20 +29,26 @@ def make(env=ENV, **options) -> PEARL:
     return PEARL(Config(**{**TINY, **options}), env.spec)
 
 
+# Each is one program, as the training loop runs it, and compiled once for all tests of the same agent.
+@partial(jax.jit, static_argnums=(0, 1, 4))
 def run(pearl: PEARL, env, state, key, phase):
-    """One slice as one program, as the training loop runs it."""
-    return jax.jit(lambda state, key: pearl.iterate(state, env, key, phase))(state, key)
+    """One slice."""
+    return pearl.iterate(state, env, key, phase)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def filled(pearl: PEARL, env=ENV):
     """A state after its initial collection (one slice for these small families)."""
-    return run(pearl, env, pearl.init(KEY, env, 2000), KEY, "initial")[0]
+    return pearl.iterate(pearl.init(KEY, env, 2000), env, KEY, "initial")[0]
 
 
 def update_once(pearl: PEARL, state, nets=None):
-    nets = state.nets if nets is None else nets
-    step = jax.jit(lambda nets, opt, store: pearl.update(nets, opt, *pearl.sample(store, jax.random.key(3))))
-    return step(nets, pearl.optimisers(nets), state.replay)
+    return _update_once(pearl, state.nets if nets is None else nets, state.replay)
+
+
+@partial(jax.jit, static_argnums=0)
+def _update_once(pearl, nets, store):
+    return pearl.update(nets, pearl.optimisers(nets), *pearl.sample(store, jax.random.key(3)))
 
 
 def context(n=2, m=5, seed=0):

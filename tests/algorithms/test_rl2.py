@@ -33,12 +33,24 @@ def make(env, **options) -> RL2:
     return RL2(Config(**{**TINY, **options}), env.spec)
 
 
-def trials(rl2: RL2, env, n=6, key=KEY):
-    """Parameters with some life in them, and n trials collected with them."""
-    nets = jax.tree.map(lambda x: x * 3, rl2.networks(key))
-    tasks = env.sample_tasks(key, n)
-    data, _ = rollout.trial(env, rl2, nets, tasks, key, episodes=rl2.trial_episodes, explore=True)
+@partial(jax.jit, static_argnums=(0, 1))
+def trials(rl2: RL2, env):
+    """Parameters with some life in them, and six trials collected with them. Compiled once for all tests of the same agent."""
+    nets = jax.tree.map(lambda x: x * 3, rl2.networks(KEY))
+    tasks = env.sample_tasks(KEY, 6)
+    data, _ = rollout.trial(env, rl2, nets, tasks, KEY, episodes=rl2.trial_episodes, explore=True)
     return nets, data
+
+
+sweep = jax.jit(RL2.sweep, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def swept(rl2: RL2, spec, nets, data):
+    """What learning sees of trials, and what it makes of them: sequences, log-probabilities, values."""
+    seen = sequences(data, spec)
+    actions, value = rl2.sweep(nets, seen)
+    return seen, actions.log_prob(seen.action), value
 
 
 # ------------------------------------------------------------------------------------------------- the recurrent core
@@ -69,18 +81,20 @@ def test_sweep_is_the_core_step_by_step(kind):
         return jnp.stack(outputs, axis=1), state
 
     for truncate in (0, 4):
-        np_close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6)  # noqa: E731
-        jax.tree.map(np_close, core(x, start, valid, fresh, truncate), loop(core, x, start, truncate))
 
         def loss(sweep, core, rest, start, truncate=truncate):
             # which action was made is no number to differentiate by
             inputs = rest if kind != "per-action" else x.at[..., 0].set(rest[..., 0]).at[..., -2:].set(rest[..., -2:])
             outputs, last = sweep(core, inputs, start)
-            return (jnp.cos(outputs) * jnp.arange(9.0)[:, None]).sum() + (last**2).sum()
+            return (jnp.cos(outputs) * jnp.arange(9.0)[:, None]).sum() + (last**2).sum(), (outputs, last)
 
-        swept = lambda core, x, start, t=truncate: core(x, start, valid, fresh, t)  # noqa: E731
-        looped = lambda core, x, start, t=truncate: loop(core, x, start, t)  # noqa: E731
-        gradients = [jax.grad(partial(loss, sweep), argnums=(0, 1, 2))(core, x, start) for sweep in (swept, looped)]
+        by_sweep = lambda core, x, start, t=truncate: core(x, start, valid, fresh, t)  # noqa: E731
+        by_loop = lambda core, x, start, t=truncate: loop(core, x, start, t)  # noqa: E731
+        both = (
+            jax.jit(jax.grad(partial(loss, f), (0, 1, 2), has_aux=True))(core, x, start) for f in (by_sweep, by_loop)
+        )
+        gradients, results = zip(*both, strict=True)
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), *results)
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), *gradients)
 
 
@@ -107,7 +121,7 @@ def test_truncated_gradients_stop_at_multiples_of_the_length():
     start = jnp.zeros((1, 3))
 
     def influence(truncate):
-        return jax.grad(lambda x: core(x, start, truncate=truncate)[0][0, 9].sum())(x)[0]
+        return jax.jit(jax.grad(lambda x: core(x, start, truncate=truncate)[0][0, 9].sum()))(x)[0]
 
     cut, whole = influence(4), influence(0)
     assert not cut[:8].any() and cut[8:].all() and whole.all()
@@ -138,11 +152,12 @@ def test_attention_is_softmax_over_what_was_seen_and_nothing():
 def test_attention_remembers_as_many_steps_as_it_has_room_for():
     core = AttentionCore(2, 4, 1, 2, 3, key=KEY)
     x, other = jax.random.normal(KEY, (2, 6, 2)), jax.random.normal(jax.random.key(1), (2, 6, 2))
+    once = jax.jit(lambda x, state: core.once(x, state))
 
     def last(x):
         state = core.begin((2,))
         for t in range(6):
-            state = core.once(x[:, t], state)
+            state = once(x[:, t], state)
         return np.asarray(state.output)
 
     before = last(x)
@@ -159,7 +174,7 @@ def test_actions_that_change_their_numbers_change_them_in_what_is_said():
     nets, data = trials(rl2, env)
     seen = sequences(data, env.spec)
     renamed = seen._replace(action_before=seen.action_before[..., order])
-    (actions, value), (other, same) = (rl2.sweep(nets, x) for x in (seen, renamed))
+    (actions, value), (other, same) = (sweep(rl2, nets, x) for x in (seen, renamed))
     np.testing.assert_allclose(other.raw, actions.raw[..., order], atol=1e-6)
     np.testing.assert_allclose(same, value, atol=1e-6)
     assert np.asarray(actions.raw[:, -1]).std(axis=1).max() > 1e-4  # and what was seen does make a difference
@@ -196,13 +211,11 @@ def test_learning_sees_what_acting_saw(family, options):
         pytest.skip("no actions to count")
     rl2 = make(env, **options)
     nets, data = trials(rl2, env)
-    batch = sequences(data, env.spec)
-    actions, value = rl2.sweep(nets, batch)
-    valid = np.asarray(batch.valid)
+    batch, log_prob, value = jax.device_get(swept(rl2, env.spec, nets, data))
+    valid = batch.valid
     assert valid.all() != env.spec.can_terminate
-    np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
-    log_prob = np.asarray(actions.log_prob(batch.action))
-    np.testing.assert_allclose(log_prob[valid], np.asarray(batch.extras["log_prob"])[valid], atol=1e-4)
+    np.testing.assert_allclose(value[valid], batch.extras["value"][valid], atol=1e-5)
+    np.testing.assert_allclose(log_prob[valid], batch.extras["log_prob"][valid], atol=1e-4)
 
 
 @pytest.mark.parametrize(("reset", "kept"), [("trial", True), ("episode", False)])
@@ -212,8 +225,8 @@ def test_memory_lasts_as_long_as_it_should(reset, kept):
     rl2 = make(env, memory_reset=reset, input_reset=True)
     nets, data = trials(rl2, env)
     other = data._replace(reward=data.reward.at[0].add(data.valid[0] * 5.0))
-    before, after = (np.asarray(rl2.sweep(nets, sequences(x, env.spec))[1]) for x in (data, other))
-    second = np.asarray(sequences(data, env.spec).episode == 1) & np.asarray(sequences(data, env.spec).valid)
+    (seen, _, before), (_, _, after) = (jax.device_get(swept(rl2, env.spec, nets, x)) for x in (data, other))
+    second = (seen.episode == 1) & seen.valid
     changed = np.abs(before - after)[second] > 0
     # an episode of one step tells nothing, since what it paid is not fed to the next one here
     assert changed.mean() > 0.7 if kept else not changed.any()
@@ -262,7 +275,7 @@ def test_trials_of_a_batch_do_not_leak_into_each_other():
     rl2 = make(env)
     nets, data = trials(rl2, env)
     seen = sequences(data, env.spec)
-    gradient = jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0].raw[2].sum())(seen.obs)
+    gradient = jax.jit(jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0].raw[2].sum()))(seen.obs)
     assert np.abs(gradient[2]).sum() > 0 and np.abs(np.delete(gradient, 2, axis=0)).sum() == 0
 
 
@@ -276,7 +289,7 @@ def test_advantages_are_the_brute_force_sum(advantages, free):
     rl2 = make(env, advantages=advantages, free_episodes=free, discount=0.9, gae_decay=0.8)
     _, data = trials(rl2, env)
     seen = sequences(data, env.spec)
-    found, returns = map(np.asarray, rl2.targets(seen, jnp.asarray(4.0), 0))
+    found, returns = map(np.asarray, jax.jit(lambda seen: rl2.targets(seen, jnp.asarray(4.0), 0))(seen))
     seen = jax.tree.map(np.asarray, seen)
     for i in range(6):
         steps = np.flatnonzero(seen.valid[i])
@@ -348,7 +361,8 @@ def test_what_does_not_count_changes_nothing():
     found, returns = rl2.targets(seen, jnp.ones(()), 0)
     noise = lambda x: jnp.where(seen.valid, x, 99.0)  # noqa: E731
     other = seen._replace(extras=jax.tree.map(noise, seen.extras)), noise(found), noise(returns)
-    np.testing.assert_allclose(rl2.objective(nets, (seen, found, returns))[0], rl2.objective(nets, other)[0], rtol=1e-6)
+    objective = jax.jit(rl2.objective)
+    np.testing.assert_allclose(objective(nets, (seen, found, returns))[0], objective(nets, other)[0], rtol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- schedule
@@ -383,6 +397,7 @@ def test_fixed_tasks_come_from_the_training_set():
     assert np.isfinite(float(rl2.iterate(state, env, KEY, "iteration")[1]["collect/return"]))
 
 
+@pytest.mark.training
 def test_it_learns_the_bandit():
     """Pulls an arm that paid again: more than a policy without memory can get (half)."""
     env = Bandit(arms=2, pulls=10)
@@ -423,11 +438,16 @@ def test_regret_is_what_the_oracle_has_more(env):
     tasks = env.sample_tasks(KEY, 4000)
     anything = rollout.Scripted(lambda m, obs, k: rollout.uniform_action(env.spec, k, obs.shape[:2]), env.spec)
     oracle, n = Oracle(env), env.spec.trial_episodes
-    data, _ = rollout.trial(env, anything, (), tasks, KEY, episodes=n)
-    best, _ = rollout.trial(env, oracle, (), tasks, KEY, episodes=n, memory=oracle.start(tasks))
-    regret = np.asarray(env.regret(tasks, data)) * np.asarray(data.valid)
+
+    @jax.jit
+    def play(tasks):
+        data, _ = rollout.trial(env, anything, (), tasks, KEY, episodes=n)
+        best, _ = rollout.trial(env, oracle, (), tasks, KEY, episodes=n, memory=oracle.start(tasks))
+        return data, best, env.regret(tasks, data) * data.valid, env.regret(tasks, best) * best.valid
+
+    data, best, regret, none = jax.device_get(play(tasks))
     assert regret.shape == data.reward.shape and regret.min() > -1e-5 and regret.max() > 0.05
-    np.testing.assert_allclose(env.regret(tasks, best) * best.valid, 0.0, atol=1e-5)
+    np.testing.assert_allclose(none, 0.0, atol=1e-5)
     mean = lambda x: float(x.sum(axis=(0, 2, 3)).mean())  # noqa: E731
     np.testing.assert_allclose(mean(data.reward) + mean(regret), mean(best.reward), rtol=0.01)
 
@@ -456,12 +476,11 @@ def test_images_go_through_convolutions_and_only_there():
     env = Maze(size=3, view=1, observations="image", episodes=1)
     rl2 = make(env, channels=(4, 5), image_features=6)
     nets, data = trials(rl2, env)
-    batch = sequences(data, env.spec)
+    batch, _, value = swept(rl2, env.spec, nets, data)
     assert nets.core.into.shape[0] == 6 + 4 + 2 and nets.eyes.filters[1].shape == (3, 3, 4, 5)
-    _, value = rl2.sweep(nets, batch)
     valid = np.asarray(batch.valid)
     np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
-    grads = jax.grad(lambda n: jnp.square(rl2.sweep(n, batch)[1]).sum())(nets)
+    grads = jax.jit(jax.grad(lambda n: jnp.square(rl2.sweep(n, batch)[1]).sum()))(nets)
     assert all(np.abs(f).max() > 0 for f in grads.eyes.filters)
     assert make(FAMILIES["discrete"]).networks(KEY).eyes is None
 

@@ -32,12 +32,14 @@ def make(env, **options) -> VariBAD:
     return VariBAD(Config(**{**TINY, **options}), env.spec)
 
 
-def trials(varibad: VariBAD, env, n=4, key=KEY):
-    """A state with some life in its networks, n trials collected with it, and their tasks."""
-    state = varibad.init(key, env, 0)
+@partial(jax.jit, static_argnums=(0, 1))
+def trials(varibad: VariBAD, env):
+    """A state with some life in its networks, four trials collected with it, and their tasks. Compiled once for all tests of the
+    same agent."""
+    state = varibad.init(KEY, env, 0)
     state = eqx.tree_at(lambda s: s.params, state, jax.tree.map(lambda x: x * 2, state.params))
-    tasks = env.sample_tasks(key, n)
-    data, _ = rollout.trial(env, varibad, state.params, tasks, key, episodes=varibad.trial_episodes, explore=True)
+    tasks = env.sample_tasks(KEY, 4)
+    data, _ = rollout.trial(env, varibad, state.params, tasks, KEY, episodes=varibad.trial_episodes, explore=True)
     return state, data, tasks
 
 
@@ -61,7 +63,11 @@ def sure(model: elbo.Model, latent: int) -> elbo.Model:
 
 def losses_by_a_loop(varibad: VariBAD, model: elbo.Model, x: elbo.Experience) -> tuple[float, float, float, float]:
     """Sums over trials, beliefs and steps: of rewards, states and tasks, and of the KL."""
-    beliefs, x = np.asarray(model.encoder(x)), jax.tree.map(np.asarray, x)
+    encode, reward, state, of_task = (
+        jax.jit(lambda x, part=part: part(x)) for part in (model.encoder, model.reward, model.state, model.task)
+    )
+    kl = jax.jit(distributions.kl_of_normals)
+    beliefs, x = np.asarray(encode(x)), jax.tree.map(np.asarray, x)
     d, out = varibad.config.latent_size, np.zeros(4)
     for b in range(len(x.reward)):
         q = [beliefs[b, 0]]
@@ -70,13 +76,13 @@ def losses_by_a_loop(varibad: VariBAD, model: elbo.Model, x: elbo.Experience) ->
             if t >= 0 and not x.valid[b, t]:
                 continue
             now, z = beliefs[b, t + 1], beliefs[b, t + 1, :d]
-            out[3] += distributions.kl_of_normals(now[:d], now[d:], prior[:d], prior[d:])
+            out[3] += kl(now[:d], now[d:], prior[:d], prior[d:])
             prior = now
-            out[2] += np.mean((np.asarray(model.task(z)) - x.task[b]) ** 2)
+            out[2] += np.mean((np.asarray(of_task(z)) - x.task[b]) ** 2)
             for k in np.flatnonzero(x.valid[b]):
                 step = np.concatenate([x.obs[b, k], x.action[b, k]])
-                out[0] += (float(model.reward(np.concatenate([x.next_obs[b, k], step, z]))[0]) - x.reward[b, k]) ** 2
-                out[1] += np.mean((np.asarray(model.state(np.concatenate([step, z]))) - x.next_obs[b, k]) ** 2)
+                out[0] += (float(reward(np.concatenate([x.next_obs[b, k], step, z]))[0]) - x.reward[b, k]) ** 2
+                out[1] += np.mean((np.asarray(state(np.concatenate([step, z]))) - x.next_obs[b, k]) ** 2)
     return out
 
 
@@ -95,7 +101,7 @@ def test_loss_is_the_sum_over_beliefs_and_steps(family):
     np.testing.assert_allclose(metrics["belief/kl"], kl / (steps + 1).sum(), rtol=1e-4)
     official = make(env, episodes=1, state_weight=0.5, task_weight=2.0, kl_weight=0.3)
     np.testing.assert_allclose(
-        official.elbo.loss(model, x, KEY)[0] - loss, 0.3 * kl * 3 / 4, rtol=1e-3
+        jax.jit(official.elbo.loss)(model, x, KEY)[0] - loss, 0.3 * kl * 3 / 4, rtol=1e-3
     )  # summed over the four trials
 
 
@@ -108,12 +114,13 @@ def test_subsets_of_beliefs_and_steps_estimate_the_whole():
     x, model = elbo.experience(data, env.spec, tasks), sure(state.params.model, 2)
     keys = jax.random.split(KEY, 400)
     mean = lambda a: np.mean(jax.jit(lambda: jax.lax.map(lambda k: a.elbo.loss(model, x, k)[0], keys))())  # noqa: E731
-    np.testing.assert_allclose(mean(part), whole.elbo.loss(model, x, KEY)[0], rtol=0.05)
+    np.testing.assert_allclose(mean(part), jax.jit(whole.elbo.loss)(model, x, KEY)[0], rtol=0.05)
     no_kl = make(env, episodes=1, elbo_weighting="corrected", kl_weight=0.0)
     shrunk = 7 / 21 * 5 / 20  # the official sums are over the subsets alone
-    np.testing.assert_allclose(mean(official), shrunk * no_kl.elbo.loss(model, x, KEY)[0], rtol=0.05)
+    np.testing.assert_allclose(mean(official), shrunk * jax.jit(no_kl.elbo.loss)(model, x, KEY)[0], rtol=0.05)
 
 
+@pytest.mark.training
 def test_belief_after_all_steps_is_the_exact_posterior_of_a_conjugate_task():
     """m ~ N(0, 1); rewards m + noise of variance 1/2, whose -log p is the squared error. With the KL to N(0, I) at weight one
     the last belief is the posterior: precision 1 + 2 n, mean 2 sum(r) / (1 + 2 n)."""
@@ -159,16 +166,19 @@ def test_learning_sees_what_acting_saw(family):
     env = FAMILIES[family]
     varibad = make(env)
     state, data, tasks = trials(varibad, env)
-    seen, x = sequences(data, env.spec), elbo.experience(data, env.spec, tasks)
-    valid = np.asarray(seen.valid)
+
+    @jax.jit
+    def sweep(params, data, tasks):
+        seen, x = sequences(data, env.spec), elbo.experience(data, env.spec, tasks)
+        actions, value = varibad.judge(params, params.actor, seen.obs, seen.over_before, seen.extras["belief"])
+        return seen, params.model.encoder(x)[:, :-1], value, actions.log_prob(seen.action)
+
+    seen, belief, value, log_prob = jax.device_get(sweep(state.params, data, tasks))
+    valid = seen.valid
     assert valid.all() != env.spec.can_terminate
-    swept = np.asarray(state.params.model.encoder(x))[:, :-1]
-    np.testing.assert_allclose(swept[valid], np.asarray(seen.extras["belief"])[valid], atol=1e-5)
-    belief = seen.extras["belief"]
-    actions, value = varibad.judge(state.params, state.params.actor, seen.obs, seen.over_before, belief)
-    np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(seen.extras["value"])[valid], atol=1e-5)
-    found = np.asarray(actions.log_prob(seen.action))[valid]
-    np.testing.assert_allclose(found, np.asarray(seen.extras["log_prob"])[valid], atol=1e-4)
+    np.testing.assert_allclose(belief[valid], seen.extras["belief"][valid], atol=1e-5)
+    np.testing.assert_allclose(value[valid], seen.extras["value"][valid], atol=1e-5)
+    np.testing.assert_allclose(log_prob[valid], seen.extras["log_prob"][valid], atol=1e-4)
 
 
 def test_nothing_seen_is_one_belief_for_all_and_what_is_paid_changes_it():
@@ -245,7 +255,7 @@ def test_chance_of_a_reward_at_every_place():
         assert pays.shape == (3, 25) and (pays > 0).all() and (pays < 1).all()
         x = elbo.experience(data, env.spec, tasks)
         z = jnp.zeros((4, 1, 2))
-        error = varibad.elbo.reward_errors(state.params.model, z, x)[:, 0]  # [B, L]
+        error = jax.jit(varibad.elbo.reward_errors)(state.params.model, z, x)[:, 0]  # [B, L]
         place = np.asarray(x.next_obs).astype(int) @ [5, 1]
         chance = np.asarray(varibad.elbo.pays(state.params.model, jnp.zeros((1, 4))))[0][place]
         paid = np.asarray(x.reward) > 0
