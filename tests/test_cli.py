@@ -342,6 +342,11 @@ def test_the_command_of_a_python_run_can_be_typed(tmp_path):
     words = shlex.split(plan.command)
     assert words[:4] == ["nacre", "train", "pearl", "sparse-point-robot"]
     given = _cli_train.parse("pearl", "sparse-point-robot", words[4:], "fast")
+    alone, before = (
+        _cli_train.parse("pearl", "sparse-point-robot", [*words[4:], *more], "fast").values["vectorise"]
+        for more in (["--vectorise"], ["--no-vectorise", "--env.horizon", "9"])
+    )
+    assert alone is True and before is False
     assert given.options.seeds == (1, 2) and given.env_params == {"train_on_sparse": True, "n_test": 7}
     assert given.values == {"hidden": (8, 9), "bottleneck": False, "env_steps": 190_000}
 

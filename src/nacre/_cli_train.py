@@ -220,7 +220,7 @@ def read(program: str, about: str, defaults: tuple, words: list[str]) -> list[An
     ]
     cls = dataclasses.make_dataclass("Options", fields, frozen=True)
     start = cls(**{name: value for name, value in parts if value is not None})
-    found = tyro.cli(cls, prog=program, description=about, default=start, args=full_names(words))
+    found = tyro.cli(cls, prog=program, description=about, default=start, args=with_values(full_names(words)))
     return [getattr(found, name, None) for name, _ in parts]
 
 
@@ -235,6 +235,15 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
         return {}
     pairs = ((f.name, getattr(before, f.name), getattr(after, f.name)) for f in dataclasses.fields(before) if f.init)
     return {name: new for name, old, new in pairs if new != old}
+
+
+def with_values(words: list[str]) -> list[str]:
+    """--vectorise and --no-vectorise, whose default is neither, as the options with a value that they are."""
+    out = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        bare = word in ("--vectorise", "--no-vectorise") and following.startswith("--")
+        out += ["--vectorise", str(word == "--vectorise")] if bare else [word]
+    return out
 
 
 def parse_params(family: str, words: list[str]) -> dict[str, Any]:
