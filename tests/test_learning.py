@@ -98,7 +98,9 @@ def test_agents_that_learn_within_the_episode_know_the_sign_from_the_second_step
 GRADIENTS = {
     "promp": dict(learning_rate=1e-2),
     "maml": dict(surrogate="ratio", trust_region=0.03),
-    "maesn": dict(latent_size=1, natural=True, inner_rate=2.0, outer="ppo", learning_rate=1e-2, initial_std=0.5),
+    "maesn": dict(
+        test_steps=0, latent_size=1, natural=True, inner_rate=2.0, outer="ppo", learning_rate=1e-2, initial_std=0.5
+    ),
 }
 
 
