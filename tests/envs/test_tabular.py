@@ -103,6 +103,7 @@ def test_draws_come_from_the_posterior():
     np.testing.assert_allclose([reward[:, 1, 0].mean(), reward[:, 1, 0].std()], [1.0, 1.0], atol=0.06)
 
 
+@pytest.mark.training
 def test_players_learn():
     """All beat random (100 in ten episodes) by far, none the oracle, and later episodes are better than the first."""
     env = TabularMdp()
