@@ -34,11 +34,11 @@ from nacre.types import (
     require_layers,
     require_not_negative,
     require_positive,
-    take_tasks,
     task_count,
 )  # fmt: skip
 from nacre.updates import adapting, inner, outer, ppo
 from nacre.updates.inner import Policy, Rates, Round
+from nacre.updates.trials import draw_training_tasks
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class MAESN(adapting.Adapting):
         c = self.config
         adams = {"latents": optax.adam(c.latent_learning_rate), "rest": optax.adam(c.learning_rate)}
         adam = optax.partition(adams, lambda params: Params("rest", "rest", "latents"))
-        return outer.Outer(c.outer, c.trust_region, c.damping, adam, c.epochs)
+        return outer.Outer(c.outer, c.trust_region, c.damping, adam, c.epochs, c.clip)
 
     @property
     def steps(self) -> int:
@@ -214,10 +214,7 @@ class MAESN(adapting.Adapting):
 
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L7
         """Remember episodes [N, E, T]; move each task's latent where they complete a round."""
-        memory = inner.remembered(memory, episodes)
-        return jax.lax.cond(
-            memory.count[0] < self.config.episodes_per_step, lambda m: m, partial(self._step, params.rates, key), memory
-        )
+        return inner.by_rounds(memory, episodes, self.config.episodes_per_step, partial(self._step, params.rates, key))
 
     def _step(self, rates: Rates, key: Array, memory: Memory) -> Memory:
         credit = self.credit_of(memory.seen, memory.seen.reward)
@@ -266,20 +263,16 @@ class MAESN(adapting.Adapting):
 
     def losses(self, params: Params, seen: Seen) -> tuple[Array, Array]:
         """One task's outer loss, and the divergence of its adapted policy from the one that acted."""
-        c, last, new = self.config, seen.last, self.said(params, seen)
-        ratio = jnp.exp(new.log_prob(last.action) - last.log_prob)
-        gain = ppo.clipped(ratio, last.advantage, c.clip) if c.outer == "ppo" else ratio * last.advantage
+        loss, divergence = self.learner.loss(self.said(params, seen), seen.last)
         before = jax.tree.map(lambda x: x[seen.task], params.latents)
-        loss = -ppo.mean_of(gain, last.weight) + c.kl_weight * before.kl_to_prior  # L6
-        return loss, ppo.mean_of(last.said.kl(new), last.weight)
+        return loss + self.config.kl_weight * before.kl_to_prior, divergence  # L6
 
     # --------------------------------------------------------------------------------------------- the schedule
 
     def iterate(self, state: State, env: Environment, key: Array, phase: str) -> tuple[State, dict[str, Array]]:  # L1
         c = self.config
         task_key, begin_key, trial_key = jax.random.split(key, 3)
-        chosen = jax.random.randint(task_key, (c.tasks_per_iteration,), 0, task_count(env.train_tasks))  # L2
-        tasks = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), chosen)
+        chosen, tasks = draw_training_tasks(env, task_key, c.tasks_per_iteration)  # L2
         memory = self.begin(state.params, begin_key, (c.tasks_per_iteration, c.episodes_per_step))
         memory = memory._replace(adapted=jax.tree.map(lambda x: x[chosen], state.params.latents))
         privileged = c.inner_reward == "train"

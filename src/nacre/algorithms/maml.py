@@ -136,7 +136,7 @@ class MAML(adapting.AdaptingPolicy):
     @property
     def learner(self) -> outer.Outer:
         c = self.config
-        return outer.Outer(c.outer, c.trust_region, c.damping, optax.adam(c.learning_rate), c.epochs)
+        return outer.Outer(c.outer, c.trust_region, c.damping, optax.adam(c.learning_rate), c.epochs, c.clip)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c = self.config
@@ -158,13 +158,8 @@ class MAML(adapting.AdaptingPolicy):
 
     def losses(self, params: Params, seen: Seen) -> tuple[Array, Array]:  # L5
         """One task's outer loss, and the divergence of its adapted policy from the one that acted."""
-        new = self.said(params, seen)
-        ratio = jnp.exp(new.log_prob(seen.last.action) - seen.last.log_prob)
-        gain = ratio * seen.last.advantage
-        if self.config.outer == "ppo":
-            gain = ppo.clipped(ratio, seen.last.advantage, self.config.clip)
-        loss = -ppo.mean_of(gain, seen.last.weight) + self.credit_for_exploring(params, seen)
-        return loss, ppo.mean_of(seen.last.said.kl(new), seen.last.weight)
+        loss, divergence = self.learner.loss(self.said(params, seen), seen.last)
+        return loss + self.credit_for_exploring(params, seen), divergence
 
     def credit_for_exploring(self, params: Params, seen: Seen) -> Array:  # L6
         """E-MAML's term of one task. returns: log-probabilities are summed over all that was seen before adaptation, as the paper

@@ -203,6 +203,12 @@ def remembered(memory: Memory, episodes: Trajectory) -> Memory:
     return memory._replace(seen=seen, count=memory.count + episodes.reward.shape[1])
 
 
+def by_rounds(memory: Any, episodes: Trajectory, size: int, step: Callable[[Any], Any]) -> Any:
+    """Remember episodes [N, E, T]; step(memory) where they complete a round of `size`."""
+    memory = remembered(memory, episodes)
+    return jax.lax.cond(memory.count[0] < size, lambda m: m, step, memory)
+
+
 def actions(memory: Memory, obs: Array) -> Actions:
     """What each task's policy does at obs [N, E, d]."""
     return eqx.filter_vmap(lambda policy, x: policy(x))(memory.adapted, obs)
@@ -220,8 +226,7 @@ class Adaptation:
 
     def take(self, rates: Rates, memory: Memory, episodes: Trajectory) -> Memory:
         """Remember episodes [N, E, T]; take a gradient step on each task where they complete a round."""
-        memory = remembered(memory, episodes)
-        return jax.lax.cond(memory.count[0] < self.episodes, lambda m: m, partial(self._step, rates), memory)
+        return by_rounds(memory, episodes, self.episodes, partial(self._step, rates))
 
     def _step(self, rates: Rates, memory: Memory) -> Memory:
         rounds = self.credit.round(memory.seen, memory.seen.reward)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
 from nacre import optim
+from nacre.distributions import Actions
 from nacre.types import Metric
 from nacre.updates import inner, ppo
 
@@ -59,6 +61,13 @@ class Outer:
     damping: float
     adam: optax.GradientTransformation  # of ppo and gradient
     epochs: int  # of ppo
+    clip: float  # of ppo
+
+    def loss(self, new: Actions, last: inner.Round) -> tuple[Array, Array]:
+        """One task's: minus the mean advantage by ratios, clipped for ppo, and the divergence from the policy that acted."""
+        ratio = jnp.exp(new.log_prob(last.action) - last.log_prob)
+        gain = ppo.clipped(ratio, last.advantage, self.clip) if self.kind == "ppo" else ratio * last.advantage
+        return -ppo.mean_of(gain, last.weight), ppo.mean_of(last.said.kl(new), last.weight)
 
     def gradient(self, losses: Losses, params: Any, seen: Any) -> tuple[Array, Any]:
         """Mean over tasks of the outer loss, and its gradient."""

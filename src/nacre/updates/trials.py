@@ -111,8 +111,13 @@ def draw_tasks(env: Environment, which: str, key: Array, n: int) -> Any:
     """n tasks for an iteration. which: "fresh", from the family's distribution, or "fixed", of its training tasks."""
     if which == "fresh":
         return env.sample_tasks(key, n)
+    return draw_training_tasks(env, key, n)[1]
+
+
+def draw_training_tasks(env: Environment, key: Array, n: int) -> tuple[Array, Any]:
+    """n of the training tasks, with replacement -> their numbers [n], the tasks."""
     chosen = jax.random.randint(key, (n,), 0, task_count(env.train_tasks))
-    return take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), chosen)
+    return chosen, take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), chosen)
 
 
 def require_regret(env: Environment, learn_from: str) -> None:
