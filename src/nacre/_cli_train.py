@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import shlex
 import sys
 from dataclasses import dataclass
@@ -240,7 +241,7 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
 def with_values(words: list[str]) -> list[str]:
     """--vectorise and --no-vectorise, whose default is neither, as the options with a value that they are."""
     out = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in itertools.pairwise([*words, "--"]):
         bare = word in ("--vectorise", "--no-vectorise") and following.startswith("--")
         out += ["--vectorise", str(word == "--vectorise")] if bare else [word]
     return out
