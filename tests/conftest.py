@@ -36,3 +36,9 @@ def key():
 @pytest.fixture(autouse=True)
 def _optimised(request):
     jax.config.update("jax_disable_most_optimizations", LESS_CARE and "training" not in request.keywords)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets a file's programs after it: each takes memory maps, of which a process has 65,530, and all together take more."""
+    if nextitem is not None and nextitem.path != item.path:
+        jax.clear_caches()

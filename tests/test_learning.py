@@ -121,10 +121,10 @@ def test_agents_that_adapt_by_gradients_know_the_sign_after_one_step(tmp_path, n
 
 
 def test_sparse_point_robot_learns_to_find_goals(tmp_path):
-    """A fifth of the main job: chance and a standing robot earn 0.0, no adaptation well under what is asked here."""
-    short = dict(env_steps=200_000, eval_every=400_000)
+    """A tenth of the main job: chance and a standing robot earn 0.0, no adaptation 1.0, this 5.2 and 5.6 with two seeds."""
+    short = dict(env_steps=185_000, initial_updates=4_000, eval_every=400_000)
     agent = nacre.train("pearl", "sparse-point-robot", seed=0, out=tmp_path / "run", progress=False, **short)
     result = nacre.evaluate(agent)
     late = float(np.mean(result.shots[10:]))
-    assert late > 1.0
+    assert late > 2.5
     assert late > 2 * float(np.mean(result.references["no_adaptation"]))
