@@ -29,6 +29,7 @@ from nacre.per_action import PerActionCore, PerActionHead
 from nacre.types import (
     Environment,
     EnvSpec,
+    Metric,
     Trajectory,
     Transition,
     require_fraction,
@@ -38,7 +39,7 @@ from nacre.types import (
 )  # fmt: skip
 from nacre.updates import baselines, ppo, recurrent
 from nacre.updates.recurrent import Memory
-from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, require_regret, sequences
+from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, packed, require_regret, sequences
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Config:
     tasks: Literal["fresh", "fixed"] = "fresh"  # fresh: drawn from the family's distribution; fixed: its training tasks
     learn_from: Literal["reward", "regret"] = "reward"  # regret: of each action, which families know in training
     tasks_per_iteration: int = 100
+    pack_rows: int = (
+        0  # for learning, trials that end early are laid one after another into so many rows; 0: a row for each
+    )
     updates_per_epoch: int = 1  # minibatches
     epochs: int = 5
     learning_rate: float = 1e-3  # Adam
@@ -84,10 +88,11 @@ class Config:
 
     def __post_init__(self):
         require_positive(
-            self, "width layers heads tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std"
+            self,
+            "width layers heads image_features tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std",
         )
-        require_not_negative(self, "free_episodes episodes discount_env_steps decay_env_steps max_gradient truncate value_weight "
-                             "entropy_weight")  # fmt: skip
+        require_not_negative(self, "free_episodes episodes pack_rows discount_env_steps decay_env_steps max_gradient truncate "
+                             "value_weight entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
         require_layers(self, "channels")
         if self.core == "attention" and self.truncate:
@@ -101,10 +106,15 @@ class Config:
             )
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"hidden must name layers of at least one unit, got {self.hidden}")
-        if self.tasks_per_iteration % self.updates_per_epoch:
+        name = "pack_rows" if self.pack_rows else "tasks_per_iteration"
+        if getattr(self, name) % self.updates_per_epoch:
             raise ValueError(
-                f"updates_per_epoch ({self.updates_per_epoch}) must divide tasks_per_iteration ({self.tasks_per_iteration}): "
-                "minibatches are whole trials"
+                f"updates_per_epoch ({self.updates_per_epoch}) must divide {name} ({getattr(self, name)}): minibatches are "
+                f"whole {'rows' if self.pack_rows else 'trials'}"
+            )
+        if self.pack_rows > self.tasks_per_iteration:
+            raise ValueError(
+                f"pack_rows ({self.pack_rows}) must not be above tasks_per_iteration ({self.tasks_per_iteration})"
             )
         if self.episodes and self.free_episodes >= self.episodes:
             raise ValueError(f"free_episodes ({self.free_episodes}) must be below episodes ({self.episodes})")
@@ -140,6 +150,7 @@ class RL2:
     metrics_help = {  # noqa: RUF012  read only
         **ppo.METRICS,
         **METRICS,
+        "learn/packed": Metric("", "share of the env steps for which pack_rows had room"),
     }
 
     def __post_init__(self):
@@ -187,9 +198,7 @@ class RL2:
 
     @property
     def adam(self) -> optax.GradientTransformation:
-        c = self.config
-        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.epochs * c.updates_per_epoch)
-        return ppo.adam(c.learning_rate, c.max_gradient, steps)
+        return ppo.adam(self.config.max_gradient)
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
@@ -246,6 +255,8 @@ class RL2:
         t, c = trials, self.config
         x = self.inputs(nets, t.obs, t.obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
         fresh = t.begun == 0 if c.memory_reset == "episode" else None
+        if c.pack_rows and fresh is None:
+            fresh = (t.begun == 0) & (t.episode == 0)
         if c.core == "attention":
             h = nets.core(x, t.valid, fresh)
         else:
@@ -282,7 +293,10 @@ class RL2:
         """All gradient steps on the trials [K, N, 1, T] of an iteration."""
         c, trials = self.config, sequences(data, self.spec)
         found, returns = self.targets(trials, state.scale, state.env_steps)
-        batch = trials, ppo.standardised(found, trials.weight), returns
+        batch, held = (trials, ppo.standardised(found, trials.weight), returns), 1.0
+        if c.pack_rows:
+            batch, valid, held = packed(batch, trials.valid, c.pack_rows)
+            batch = batch[0]._replace(valid=valid), *batch[1:]
         nets, optimiser, metrics = ppo.train(
             self.objective,
             self.adam,
@@ -290,11 +304,13 @@ class RL2:
             state.optimiser,
             batch,
             key,
+            rate=ppo.falling(c.learning_rate, c.decay_env_steps, state.env_steps),
             epochs=c.epochs,
             parts=c.updates_per_epoch,
         )
         scale = ppo.followed(state.scale, returns, trials.weight, state.updates == 0)
         env_steps = state.env_steps + trials.valid.sum().astype(jnp.int32)
+        metrics["learn/packed"] = jnp.asarray(held)
         metrics["value/explained"] = ppo.explained(found, returns, trials.weight)
         return State(nets, optimiser, scale, env_steps, state.updates + c.epochs * c.updates_per_epoch), metrics
 

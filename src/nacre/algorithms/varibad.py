@@ -240,15 +240,11 @@ class VariBAD:
 
     @property
     def adam(self) -> optax.GradientTransformation:
-        c = self.config
-        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.epochs * c.updates_per_epoch)
-        return ppo.adam(c.learning_rate, c.max_gradient, steps)
+        return ppo.adam(self.config.max_gradient)
 
     @property
     def belief_adam(self) -> optax.GradientTransformation:
-        c = self.config
-        steps = ppo.decay_steps(c.decay_env_steps, self.iteration_env_steps, c.belief_updates)
-        return ppo.adam(c.belief_learning_rate, c.belief_max_gradient, steps)
+        return ppo.adam(self.config.belief_max_gradient)
 
     def trained(self, params: Params) -> Any:
         """What PPO's gradient may change."""
@@ -344,7 +340,8 @@ class VariBAD:
         batch = VariBADBatch(trials, new, ppo.standardised(found, weight), found + value)
         (actor, encoder), optimiser, metrics = ppo.train(
             partial(self.objective, params), self.adam, self.trained(params), state.optimiser, batch, key,
-            epochs=c.epochs, parts=c.updates_per_epoch,
+            rate=ppo.falling(c.learning_rate, c.decay_env_steps, state.env_steps), epochs=c.epochs,
+            parts=c.updates_per_epoch,
         )  # fmt: skip
         metrics["value/explained"] = ppo.explained(found, batch.returns, weight)
         scale = ppo.followed(state.scale, batch.returns, weight, state.updates == 0)
@@ -368,8 +365,9 @@ class VariBAD:
             rows = jax.random.randint(trial_key, (c.belief_trials,), 0, jnp.minimum(buffer.added, c.belief_capacity))
             (_, metrics), grads = gradient(model, take_tasks(buffer.trials, rows), loss_key)
             change, optimiser = self.belief_adam.update(grads, optimiser, model)
-            return (optax.apply_updates(model, change), optimiser), metrics
+            return (ppo.moved(model, change, rate), optimiser), metrics
 
+        rate = ppo.falling(c.belief_learning_rate, c.decay_env_steps, state.env_steps)
         carry = state.params.model, state.belief_optimiser
         (model, optimiser), metrics = jax.lax.scan(step, carry, jax.random.split(key, c.belief_updates))
         parts = model, optimiser, state.updates + c.belief_updates

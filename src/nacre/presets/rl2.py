@@ -40,6 +40,9 @@ GENERIC = dict(
     core="gru", width=128, epochs=4, updates_per_epoch=4, learning_rate=7e-4, max_gradient=0.5, gae_decay=0.95,
     entropy_weight=0.01,
 )  # fmt: skip
+CONTINUOUS = dict(
+    GENERIC, tasks_per_iteration=64, discount=0.98, entropy_weight=0.0, initial_std=0.6, env_steps=10_000_000
+)
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
@@ -64,8 +67,6 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if family in ("grid-navi", "maze"):
         return dict(GRID if family == "grid-navi" else MAZE)
     if not spec.discrete:
-        return dict(
-            GENERIC, tasks_per_iteration=64, discount=0.98, entropy_weight=0.0, initial_std=0.6, env_steps=10_000_000
-        )
+        return CONTINUOUS | (dict(env_steps=2_000_000, decay_env_steps=2_000_000) if family == "wind" else {})
     trial = spec.trial_episodes * spec.horizon
     return dict(GENERIC, tasks_per_iteration=max(16, 20_000 // trial // 16 * 16), env_steps=20_000_000)

@@ -96,17 +96,20 @@ class Objective:
         return policy + self.value_weight * value_loss - self.entropy_weight * spread, metrics
 
 
-def adam(learning_rate: float, max_gradient: float = 0.0, steps: int = 0) -> optax.GradientTransformation:
-    """Adam. max_gradient: gradients of a larger norm are scaled down to it; 0: never. steps: the rate falls linearly to a
-    twentieth over so many gradient steps; 0: constant."""
-    rate = optax.linear_schedule(learning_rate, learning_rate / 20, steps) if steps else learning_rate
+def adam(max_gradient: float = 0.0) -> optax.GradientTransformation:
+    """Adam's steps before their learning rate. max_gradient: gradients of a larger norm are scaled down to it; 0: never."""
     clip = optax.clip_by_global_norm(max_gradient) if max_gradient else optax.identity()
-    return optax.chain(clip, optax.adam(rate))
+    return optax.chain(clip, optax.scale_by_adam())
 
 
-def decay_steps(decay_env_steps: int, iteration_env_steps: int, per_iteration: int) -> int:
-    """The gradient steps that fall within so many env steps, at least one; 0 for 0."""
-    return max(1, per_iteration * decay_env_steps // iteration_env_steps) if decay_env_steps else 0
+def moved(params: Any, change: Any, rate: Array | float) -> Any:
+    """Parameters after one of these steps."""
+    return optax.apply_updates(params, jax.tree.map(lambda x: -rate * x, change))
+
+
+def falling(rate: float, over: int, now: Array) -> Array | float:
+    """A learning rate that falls linearly to a twentieth in `over` env steps; over 0: constant."""
+    return rate * (1.0 - 0.95 * jnp.minimum(now / over, 1.0)) if over else rate
 
 
 def rising(first: float, last: float, over: int, now: Array) -> Array | float:
@@ -119,7 +122,7 @@ def rising(first: float, last: float, over: int, now: Array) -> Array | float:
 
 def train(
     objective: Callable[[Any, Any], tuple[Array, dict[str, Array]]], optimiser: optax.GradientTransformation,
-    params: Any, optimiser_state: Any, batch: Any, key: Array, *, epochs: int, parts: int,
+    params: Any, optimiser_state: Any, batch: Any, key: Array, *, rate: Array | float, epochs: int, parts: int,
 ) -> tuple[Any, Any, dict[str, Array]]:  # fmt: skip
     """Some epochs of gradient steps on minibatches of whole rows -> params, the optimiser's state, mean metrics.
 
@@ -132,7 +135,7 @@ def train(
         params, state = carry
         (_, metrics), grads = gradient(params, jax.tree.map(lambda x: x[rows], batch))
         change, state = optimiser.update(grads, state, params)
-        return (optax.apply_updates(params, change), state), {**metrics, "gradient/norm": optax.tree.norm(grads)}
+        return (moved(params, change, rate), state), {**metrics, "gradient/norm": optax.tree.norm(grads)}
 
     shuffled = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(key, epochs))
     rows = shuffled.reshape(epochs * parts, n // parts)

@@ -97,6 +97,31 @@ def advantages(
     return jnp.take_along_axis(found, jnp.argsort(order, axis=1), axis=1)
 
 
+def packed(batch: Any, valid: Array, rows: int) -> tuple[Any, Array, Array]:
+    """Trials [N, L, ...] that end early, laid one after another into `rows` rows of the same length.
+
+    -> the rows [rows, L, ...], what of them is valid [rows, L], the share of all valid steps that they hold. Each trial is laid
+    where the one before ends, or into the next row if that has no room for it; those that no row is left for are left out. Places
+    that stay empty hold a step that is somewhere else, too, and are not valid.
+    """
+    n, length = valid.shape
+
+    def lay(carry, size):
+        row, used = carry
+        fits = used + size <= length
+        row, start = row + ~fits, jnp.where(fits, used, 0)
+        return (row, start + size), row * length + start
+
+    _, first = jax.lax.scan(lay, (jnp.zeros((), jnp.int32),) * 2, valid.sum(axis=1).astype(jnp.int32))
+    place = jnp.where(valid, first[:, None] + jnp.cumsum(valid, axis=1) - 1, rows * length).reshape(-1)
+    there = jnp.zeros(rows * length, bool).at[place].set(True, mode="drop")
+    source = jnp.zeros(rows * length, jnp.int32).at[place].set(jnp.arange(n * length), mode="drop")
+    moved = jax.tree.map(
+        lambda x: x.reshape(n * length, *x.shape[2:])[source].reshape(rows, length, *x.shape[2:]), batch
+    )
+    return moved, there.reshape(rows, length), there.sum() / jnp.maximum(valid.sum(), 1)
+
+
 def collect(
     env: Environment, algorithm: Any, params: Any, tasks: Any, key: Array, *, learn_from: str
 ) -> tuple[Trajectory, dict[str, Array]]:
