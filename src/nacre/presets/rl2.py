@@ -31,8 +31,9 @@ GRID = dict(
     core="gru", width=64, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=256, learning_rate=3e-3,
     gae_decay=0.9, discount=0.98, entropy_weight=0.05, env_steps=8_000_000, decay_env_steps=8_000_000,
 )  # fmt: skip
+# Episodes soon end after a few of their hundred env steps, so that a quarter of the rows has room for all trials.
 MAZE = dict(
-    core="gru", width=64, input_obs=True, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=128,
+    core="gru", width=64, input_obs=True, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=128, pack_rows=32,
     learning_rate=2e-3, gae_decay=0.9, discount=0.97, entropy_weight=0.02, learn_from="regret", env_steps=6_000_000,
     decay_env_steps=6_000_000,
 )  # fmt: skip
