@@ -26,6 +26,7 @@ from nacre import nn
 from nacre.attention import AttentionCore
 from nacre.distributions import Actions
 from nacre.per_action import PerActionCore, PerActionHead
+from nacre.per_pair import PerPairCore
 from nacre.types import (
     Environment,
     EnvSpec,
@@ -47,7 +48,7 @@ class Config:
     """Bare defaults have the sizes of ProMP's baseline RL^2, which PEARL is compared with (ProMP branch full_code,
     rl2_run_sweep.py), and the paper's choices; the preset `paper` is that baseline in all."""
 
-    core: Literal["gru", "lstm", "attention", "per-action"] = "lstm"
+    core: Literal["gru", "lstm", "attention", "per-action", "per-pair"] = "lstm"
     width: int = 64  # units of the core
     layers: int = 2  # of attention
     heads: int = 4  # of attention
@@ -95,6 +96,8 @@ class Config:
                              "value_weight entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
         require_layers(self, "channels")
+        if self.core == "per-pair" and not self.input_obs:
+            raise ValueError("core=per-pair must know which state an action was made in: set input_obs")
         if self.core == "attention" and self.truncate:
             raise ValueError("truncate is for recurrent cores; attention sees the trial at once: leave it 0")
         if self.core == "attention" and self.width % self.heads:
@@ -125,7 +128,7 @@ class Config:
 
 class Networks(eqx.Module):
     eyes: nn.ImageEncoder | None  # where observations are images
-    core: nn.RecurrentCore | AttentionCore | PerActionCore
+    core: nn.RecurrentCore | AttentionCore | PerActionCore | PerPairCore
     policy: nn.MLP | PerActionHead
     value: nn.MLP | PerActionHead
     log_std: Array | None  # of continuous actions, [A]
@@ -154,11 +157,14 @@ class RL2:
     }
 
     def __post_init__(self):
-        if self.config.core == "per-action" and not self.spec.discrete:
+        c, name = self.config, self.spec.name
+        if c.core in ("per-action", "per-pair") and not self.spec.discrete:
             raise ValueError(
-                f"core=per-action keeps a memory for each action, which {self.spec.name} does not count: its actions are "
-                "continuous; use gru, lstm or attention"
+                f"core={c.core} keeps a memory for each action, which {name} does not count: its actions are continuous; "
+                "use gru, lstm or attention"
             )
+        if c.core == "per-pair" and not self.spec.states:
+            raise ValueError(f"core=per-pair keeps a memory for each state, and {name} does not name its `states`")
         if self.config.free_episodes >= self.trial_episodes:
             raise ValueError(
                 f"free_episodes ({self.config.free_episodes}) must be below the {self.trial_episodes} episodes of a trial of "
@@ -183,9 +189,11 @@ class RL2:
             core = AttentionCore(inputs, c.width, c.layers, c.heads, room, key=core_key)
         elif c.core == "per-action":
             core = PerActionCore(inputs, c.width, spec.action.size, key=core_key)
+        elif c.core == "per-pair":
+            core = PerPairCore(spec.states, c.width, spec.action.size, key=core_key)
         else:
             core = nn.RecurrentCore(inputs, c.width, c.core, key=core_key)
-        if c.core == "per-action":
+        if c.core in ("per-action", "per-pair"):
             policy, value = (
                 PerActionHead(c.width, c.hidden, spec.action.size, each, key=key)
                 for each, key in ((True, policy_key), (False, value_key))
@@ -232,7 +240,7 @@ class RL2:
         return memory
 
     def beliefs(self, params: Networks, memory: Memory) -> dict[str, Array]:
-        """The core's output, for pictures: [N, width]. Of a memory per action only the common cell: the rest would fill it."""
+        """The core's output, for pictures: [N, width]. Of memories per action or pair the common cell alone."""
         return {"memory": params.core.output(memory.state)[:, 0, -self.config.width :]}
 
     # -------------------------------------------------------------------------------------------- the sequence

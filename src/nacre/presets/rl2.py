@@ -37,6 +37,11 @@ MAZE = dict(
     learning_rate=2e-3, gae_decay=0.9, discount=0.97, entropy_weight=0.02, learn_from="regret", env_steps=6_000_000,
     decay_env_steps=6_000_000,
 )  # fmt: skip
+# Most episodes end within eleven of their 51 env steps, by death or for want of energy.
+KRAZY = dict(
+    core="gru", width=128, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=256, pack_rows=96,
+    learning_rate=2e-3, gae_decay=0.95, entropy_weight=0.03, env_steps=12_000_000, decay_env_steps=12_000_000,
+)  # fmt: skip
 GENERIC = dict(
     core="gru", width=128, epochs=4, updates_per_epoch=4, learning_rate=7e-4, max_gradient=0.5, gae_decay=0.95,
     entropy_weight=0.01,
@@ -44,6 +49,7 @@ GENERIC = dict(
 CONTINUOUS = dict(
     GENERIC, tasks_per_iteration=64, discount=0.98, entropy_weight=0.0, initial_std=0.6, env_steps=10_000_000
 )
+DISCRETE = {"grid-navi": GRID, "maze": MAZE, "krazy-world": KRAZY, "krazy-world/hard": KRAZY}
 
 
 def preset(name: str, family: str, spec: EnvSpec) -> dict:
@@ -57,17 +63,25 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
             )
         return dict(episodes=2, env_steps=100 * 2 * spec.horizon * 501, advantages="episode", input_reset=True, baseline="linear",
                     truncate=32, value_weight=0.0)  # fmt: skip
+    return dict(fast(family, spec))
+
+
+def fast(family: str, spec: EnvSpec) -> dict:
     if family == "bandit":
-        if spec.trial_episodes <= 20:
-            return dict(SHORT_BANDIT)
-        if spec.trial_episodes > 200:
-            return LONG_BANDIT | VERY_LONG
-        return LONG_BANDIT | (MANY_ARMS if spec.action.size > 20 else {})
+        return bandit(spec)
+    trial = spec.trial_episodes * spec.horizon
     if family == "tabular-mdp":
-        return dict(MDP, tasks_per_iteration=max(16, 12_800 // (spec.trial_episodes * spec.horizon) // 16 * 16))
-    if family in ("grid-navi", "maze"):
-        return dict(GRID if family == "grid-navi" else MAZE)
+        return dict(MDP, tasks_per_iteration=max(16, 12_800 // trial // 16 * 16))
+    if family in DISCRETE:
+        return DISCRETE[family]
     if not spec.discrete:
         return CONTINUOUS | (dict(env_steps=2_000_000, decay_env_steps=2_000_000) if family == "wind" else {})
-    trial = spec.trial_episodes * spec.horizon
     return dict(GENERIC, tasks_per_iteration=max(16, 20_000 // trial // 16 * 16), env_steps=20_000_000)
+
+
+def bandit(spec: EnvSpec) -> dict:
+    if spec.trial_episodes <= 20:
+        return SHORT_BANDIT
+    if spec.trial_episodes > 200:
+        return LONG_BANDIT | VERY_LONG
+    return LONG_BANDIT | (MANY_ARMS if spec.action.size > 20 else {})

@@ -1,0 +1,130 @@
+"""A memory for each pair of a state and an action: against a plain loop, and under other numbers of states and actions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import rollout
+from nacre.algorithms.rl2 import RL2, Config
+from nacre.envs.bandit import Bandit
+from nacre.envs.point_robot import PointRobot
+from nacre.envs.tabular import TabularMdp
+from nacre.per_pair import PerPairCore
+from nacre.updates.trials import sequences
+
+KEY = jax.random.key(0)
+STATES, ACTIONS, WIDTH = tuple(map(tuple, np.eye(3).tolist())), 2, 4
+OPTIONS = dict(core="per-pair", input_obs=True, width=WIDTH, tasks_per_iteration=4, epochs=1)
+
+
+def inputs(seed=0, rows=3, steps=7, state=(0, 1, 2), action=(0, 1)):
+    """States, the ones before, actions, rewards and ends as the core sees them, their numbers changed by `state` and `action`."""
+    rng = np.random.default_rng(seed)
+    s, a = rng.integers(0, 3, (rows, steps)), rng.integers(0, 2, (rows, steps))
+    before = np.concatenate([np.zeros((rows, 1), int), s[:, :-1]], axis=1)
+    reward, over = rng.normal(size=(rows, steps, 1)), rng.uniform(size=(rows, steps, 1)) < 0.2
+    chosen = np.eye(2)[np.asarray(action)[a]] * (np.arange(steps) > 0)[:, None]
+    eye, number = np.eye(3), np.asarray(state)
+    x = np.concatenate(
+        [eye[number[s]], eye[number[before]], chosen, reward * (np.arange(steps) > 0)[:, None], over], axis=-1
+    )
+    return jnp.asarray(x, jnp.float32), s, before, a
+
+
+def test_only_the_pair_that_was_tried_changes_and_by_what_the_next_state_says():
+    core = PerPairCore(STATES, WIDTH, ACTIONS, key=KEY)
+    x, s, before, a = inputs()
+    state, once = core.begin((3,)), jax.jit(lambda x, state: core.once(x, state))
+    cells = np.zeros((3, 3, 2, WIDTH), np.float32)
+    common = np.zeros((3, WIDTH), np.float32)
+    update = [jax.jit(lambda x, h, cell=cell: cell.once(x, h)) for cell in (core.own, core.common)]
+    for t in range(7):
+        state = once(x[:, t], state)
+        here = cells[np.arange(3), s[:, t]]
+        over = np.asarray(x[:, t, -1:])
+        told = np.concatenate([here.mean(axis=1), here.max(axis=1)], axis=-1) * (1 - over)
+        seen = np.concatenate([np.asarray(x[:, t, -2:]), told], axis=-1)
+        if t:
+            pair = np.arange(3), before[:, t], a[:, t]
+            cells[pair] = update[0](seen, cells[pair])
+        common = np.asarray(update[1](seen, common))
+        np.testing.assert_allclose(state.cells, cells, atol=1e-6)
+        expected = [cells[np.arange(3), s[:, t]].reshape(3, -1), common]
+        np.testing.assert_allclose(core.output(state), np.concatenate(expected, axis=-1), atol=1e-6)
+    assert np.abs(cells).max() > 0.1
+
+
+def test_sweep_is_the_core_step_by_step():
+    core, steps, truncate = PerPairCore(STATES, WIDTH, ACTIONS, key=KEY), 4, 2
+    x = inputs(steps=steps)[0]
+    valid = jnp.asarray([[1, 1, 0, 1], [1, 1, 1, 1], [0, 1, 1, 0]], bool)
+    fresh = jnp.zeros((3, steps), bool).at[0, 3].set(True).at[2, 1].set(True)
+
+    def loop(core, x):
+        state, out = core.begin((3,)), []
+        for t in range(steps):
+            state = jax.lax.stop_gradient(state) if t % truncate == 0 else state
+            start = core.kept(fresh[:, t] & valid[:, t], core.begin((3,)), state)
+            state = core.kept(valid[:, t], core.once(x[:, t], start), start)
+            out.append(core.output(state))
+        return jnp.stack(out, axis=1)
+
+    def swept(core, x):
+        return core(x, core.begin((3,)), valid, fresh, truncate)[0]
+
+    def slope(of):
+        def loss(core, x):
+            out = jnp.where(valid[..., None], of(core, x), 0.0)
+            return (out**2).sum(), out
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(core, x)
+
+    for a, b in zip(jax.tree.leaves(slope(swept)), jax.tree.leaves(slope(loop)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        assert np.abs(a).max() > 0
+
+
+def test_numbers_of_states_and_actions_mean_nothing():
+    env = TabularMdp(states=3, actions=2, n_train=2, n_test=2)
+    rl2 = RL2(Config(**OPTIONS), env.spec)
+    nets = jax.tree.map(lambda x: x * 3, rl2.networks(KEY))
+
+    @jax.jit
+    def says(x):
+        h, _ = nets.core(x, nets.core.begin((3,)))
+        return nets.policy(h), nets.value(h)
+
+    policy, value = says(inputs()[0])
+    other, same = says(inputs(state=(2, 0, 1), action=(1, 0))[0])
+    np.testing.assert_allclose(policy, other[..., ::-1], atol=1e-6)
+    np.testing.assert_allclose(value, same, atol=1e-6)
+    assert float(np.abs(policy[..., 0] - policy[..., 1]).max()) > 1e-3
+
+
+def test_learning_sees_what_acting_saw():
+    env = TabularMdp(states=3, actions=2, episodes=2, n_train=2, n_test=2)
+    rl2 = RL2(Config(**OPTIONS), env.spec)
+
+    @jax.jit
+    def both(key):
+        nets = jax.tree.map(lambda x: x * 3, rl2.networks(key))
+        data, _ = rollout.trial(env, rl2, nets, env.sample_tasks(key, 4), key, episodes=2, explore=True)
+        seen = sequences(data, env.spec)
+        actions, value = rl2.sweep(nets, seen)
+        return actions.log_prob(seen.action), value, seen.extras
+
+    log_prob, value, extras = both(KEY)
+    np.testing.assert_allclose(log_prob, extras["log_prob"], atol=1e-5)
+    np.testing.assert_allclose(value, extras["value"], atol=1e-5)
+
+
+def test_families_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="set input_obs"):
+        Config(core="per-pair")
+    with pytest.raises(ValueError, match=r"point-robot .*continuous"):
+        RL2(Config(**OPTIONS), PointRobot().spec)
+    spec = Bandit().spec
+    if not spec.states:
+        with pytest.raises(ValueError, match="does not name its `states`"):
+            RL2(Config(**OPTIONS), spec)
