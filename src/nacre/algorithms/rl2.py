@@ -52,6 +52,7 @@ class Config:
     width: int = 64  # units of the core
     layers: int = 2  # of attention
     heads: int = 4  # of attention
+    plan_steps: int = 5  # of value iteration, with core=per-pair
     channels: tuple[int, ...] = (16, 32)  # convolutions over images, where observations are some
     image_features: int = 64  # numbers that they make of an image
     input_obs: bool = False  # the core sees the observation before, too, to which the action and reward before belong
@@ -88,10 +89,8 @@ class Config:
     initial_std: float = 1.0  # of continuous actions, in their range of [-1, 1]
 
     def __post_init__(self):
-        require_positive(
-            self,
-            "width layers heads image_features tasks_per_iteration updates_per_epoch epochs learning_rate clip initial_std",
-        )
+        require_positive(self, "width layers heads plan_steps image_features tasks_per_iteration updates_per_epoch epochs "
+                         "learning_rate clip initial_std")  # fmt: skip
         require_not_negative(self, "free_episodes episodes pack_rows discount_env_steps decay_env_steps max_gradient truncate "
                              "value_weight entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
@@ -190,12 +189,13 @@ class RL2:
         elif c.core == "per-action":
             core = PerActionCore(inputs, c.width, spec.action.size, key=core_key)
         elif c.core == "per-pair":
-            core = PerPairCore(spec.states, c.width, spec.action.size, key=core_key)
+            core = PerPairCore(spec.states, c.width, spec.action.size, c.plan_steps, key=core_key)
         else:
             core = nn.RecurrentCore(inputs, c.width, c.core, key=core_key)
         if c.core in ("per-action", "per-pair"):
+            width = core.features if c.core == "per-pair" else c.width
             policy, value = (
-                PerActionHead(c.width, c.hidden, spec.action.size, each, key=key)
+                PerActionHead(width, c.hidden, spec.action.size, each, key=key)
                 for each, key in ((True, policy_key), (False, value_key))
             )
         else:
