@@ -57,7 +57,8 @@ def test_presets_of_bandits_follow_pulls():
     assert at(5, 10) == rl2.SHORT_BANDIT and at(10, 100) == rl2.LONG_BANDIT and at(50, 100)["width"] == 32
     assert at(50, 500) == rl2.LONG_BANDIT | rl2.VERY_LONG
     mdp = lambda n: rl2.preset("fast", "tabular-mdp", make_family("tabular-mdp", episodes=n).spec)  # noqa: E731
-    assert mdp(10)["tasks_per_iteration"] == 128 and mdp(25)["tasks_per_iteration"] == 48
+    assert [mdp(n)["tasks_per_iteration"] for n in (10, 25, 100)] == [256, 192, 48]
+    assert [mdp(n)["discount"] for n in (10, 25, 100)] == [0.97, 0.99, 0.995]
 
 
 def test_paper_presets_of_gradient_agents_count_their_env_steps():

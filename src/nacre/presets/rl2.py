@@ -19,8 +19,8 @@ LONG_BANDIT = dict(_BANDIT, tasks_per_iteration=256, first_discount=0.9, discoun
                    entropy_weight=0.005, env_steps=3_000_000, decay_env_steps=3_000_000)  # fmt: skip
 MANY_ARMS = dict(width=32, hidden=(32,), env_steps=4_000_000, decay_env_steps=4_000_000)
 VERY_LONG = dict(tasks_per_iteration=64, discount=0.995)
-# A memory for each pair of a state and an action and a plan over them learn in less than a million env steps what attention does not
-# learn in ten. Horizons beyond an episode are what exploring pays for.
+# A memory for each pair of a state and an action, and a plan over them, learn in less than a million env steps what attention does
+# not learn in eight. Horizons beyond an episode are what exploring pays for.
 MDP = dict(
     core="per-pair", width=16, hidden=(32,), plan_steps=8, input_obs=True, epochs=4, updates_per_epoch=4, max_gradient=0.5,
     learn_from="regret", gae_decay=0.9, first_discount=0.9, learning_rate=2e-3, entropy_weight=0.01,
