@@ -1,5 +1,7 @@
 """What every registered algorithm promises, on a small family."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,11 +39,17 @@ def case(request):
     name, family = request.param
     env = FAMILIES[family]
     algorithm = registry.make_algorithm(name, env.spec, TINY[name])
-    return env, algorithm, algorithm.init(KEY, env, 1000)
+    return env, algorithm, jax.jit(lambda: algorithm.init(KEY, env, 1000))()
 
 
 def some_tasks(env, n=3):
-    return jnp.asarray(env.test_tasks)[:n]
+    return np.asarray(env.test_tasks)[:n]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def trial(env, algorithm, params, tasks, key, explore):
+    """Compiled once for all tests of a case."""
+    return rollout.trial(env, algorithm, params, jnp.asarray(tasks), key, episodes=3, explore=explore)[0]
 
 
 def leaves(tree):
@@ -62,39 +70,45 @@ def test_a_slice_of_each_phase_keeps_the_states_layout(case):
 
 def test_acting_does_not_depend_on_the_other_tasks_in_the_batch(case):
     env, algorithm, state = case
-    params = algorithm.params(state)
-    memory = algorithm.begin(params, KEY, (3, 2))
-    obs = jax.random.normal(KEY, (3, 2, env.spec.obs_size))
-    whole, _, _ = algorithm.act(params, memory, obs, KEY, False)
-    first = jax.tree.map(lambda x: x[:1], memory)
-    alone, _, _ = algorithm.act(params, first, obs[:1], KEY, False)
+
+    @jax.jit
+    def acts(params):
+        memory, obs = algorithm.begin(params, KEY, (3, 2)), jax.random.normal(KEY, (3, 2, env.spec.obs_size))
+        first = jax.tree.map(lambda x: x[:1], memory)
+        whole, _, _ = algorithm.act(params, memory, obs, KEY, False)
+        return whole, algorithm.act(params, first, obs[:1], KEY, False)[0]
+
+    whole, alone = map(np.asarray, acts(algorithm.params(state)))
     np.testing.assert_allclose(whole[:1], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_are_over_leave_the_memory_alone(case):
     env, algorithm, state = case
-    params = algorithm.params(state)
-    data, memory = rollout.episode(env, algorithm, params, algorithm.begin(params, KEY, (3, 1)), some_tasks(env), KEY)
-    t = jax.tree.map(lambda x: x[:, :, 0], data)
-    over = rollout._transition(t._replace(valid=jnp.zeros_like(t.valid)), False)
-    after = algorithm.observe(params, memory, over)
+
+    @jax.jit
+    def memories(params):
+        tasks, start = jnp.asarray(some_tasks(env)), algorithm.begin(params, KEY, (3, 1))
+        data, memory = rollout.episode(env, algorithm, params, start, tasks, KEY)
+        t = jax.tree.map(lambda x: x[:, :, 0], data)
+        over = rollout._transition(t._replace(valid=jnp.zeros_like(t.valid)), False)
+        empty = jax.tree.map(jnp.zeros_like, data)  # no valid step: adapting teaches nothing about the task
+        beliefs = [algorithm.beliefs(params, m) for m in (memory, algorithm.adapt(params, memory, empty, KEY))]
+        return memory, algorithm.observe(params, memory, over), *beliefs
+
+    memory, after, known, still = memories(algorithm.params(state))
     for a, b in zip(leaves(memory), leaves(after), strict=True):
         np.testing.assert_array_equal(a, b)
-    empty = jax.tree.map(jnp.zeros_like, data)  # no valid step: adapting teaches nothing about the task
-    known, still = (algorithm.beliefs(params, m) for m in (memory, algorithm.adapt(params, memory, empty, KEY)))
     for name in known.keys() - {"z"}:  # what an agent draws anew is no belief
         np.testing.assert_allclose(still[name], known[name], atol=1e-6)
 
 
 def test_same_key_same_trial_and_exploration_differs(case):
     env, algorithm, state = case
-    params = algorithm.params(state)
-    run = jax.jit(lambda key, explore: rollout.trial(env, algorithm, params, some_tasks(env), key, episodes=3, explore=explore)[0],
-                  static_argnums=1)  # fmt: skip
-    a, b = run(KEY, True), run(KEY, True)
+    run = partial(trial, env, algorithm, algorithm.params(state), some_tasks(env), KEY)
+    a, b = run(True), run(True)
     for x, y in zip(leaves(a), leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
-    assert any((x != y).any() for x, y in zip(leaves(a.action), leaves(run(KEY, False).action), strict=True))
+    assert any((x != y).any() for x, y in zip(leaves(a.action), leaves(run(False).action), strict=True))
     assert a.obs.shape == (3, 3, 1, env.spec.horizon, env.spec.obs_size)
 
 
@@ -102,8 +116,7 @@ def test_tasks_change_the_memory_only_through_experience(case):
     """The first action of a trial is the same whatever the task, and all of the first episode's where agents do not learn
     within it."""
     env, algorithm, state = case
-    params = algorithm.params(state)
     tasks = some_tasks(env)
-    run = jax.jit(lambda tasks: rollout.trial(env, algorithm, params, tasks, KEY, episodes=1)[0].action)
+    first = lambda tasks: np.asarray(trial(env, algorithm, algorithm.params(state), tasks, KEY, False).action)[0]  # noqa: E731
     same = slice(None) if not getattr(algorithm, "observes", True) else 0
-    np.testing.assert_array_equal(run(tasks)[:, :, :, same], run(tasks[::-1])[:, :, :, same])
+    np.testing.assert_array_equal(first(tasks)[:, :, same], first(tasks[::-1])[:, :, same])

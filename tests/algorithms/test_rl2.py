@@ -43,7 +43,24 @@ def trials(rl2: RL2, env):
     return nets, data
 
 
+# each one program, and not one of each of its operations
 sweep = jax.jit(RL2.sweep, static_argnums=0)
+targets = jax.jit(RL2.targets, static_argnums=0)
+sequenced = jax.jit(sequences, static_argnums=1)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def begun(rl2: RL2, env):
+    return rl2.init(KEY, env, 0)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def iterate(rl2: RL2, env, state, key):
+    return rl2.iterate(state, env, key, "iteration")
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -60,32 +77,36 @@ def swept(rl2: RL2, spec, nets, data):
 @pytest.mark.parametrize("kind", ["gru", "lstm", "per-action"])
 def test_sweep_is_the_core_step_by_step(kind):
     """Its outputs, and its gradient, which is written by hand."""
-    x, valid = jax.random.normal(KEY, (2, 9, 3)), jax.random.uniform(KEY, (2, 9)) < 0.7
+    rng, x = np.random.default_rng(0), normal(2, 9, 3)
+    valid, fresh = rng.random((2, 9)) < 0.7, np.zeros((2, 9), bool)
+    fresh[0, 4] = fresh[1, 6] = valid[0, 4] = True
+    valid[1, 6] = False
     if kind == "per-action":
-        core = PerActionCore(5, 4, 2, key=KEY)
-        chosen = jax.nn.one_hot(jax.random.randint(KEY, (2, 9), 0, 2), 2).at[0, 0].set(0.0)
-        x = jnp.concatenate([x[..., :1], chosen, x[..., 1:]], axis=-1)
+        core = jax.jit(lambda: PerActionCore(5, 4, 2, key=KEY))()
+        chosen = np.eye(2, dtype=np.float32)[rng.integers(0, 2, (2, 9))]
+        chosen[0, 0] = 0.0
+        x = np.concatenate([x[..., :1], chosen, x[..., 1:]], axis=-1)
     else:
-        core = nn.RecurrentCore(3, 4, kind, key=KEY)
-    fresh = jnp.zeros((2, 9), bool).at[0, 4].set(True).at[1, 6].set(True)
-    start = jax.random.normal(KEY, core.begin((2,)).shape)
-    assert (fresh & valid).any() and (fresh & ~valid).any()
+        core = jax.jit(lambda: nn.RecurrentCore(3, 4, kind, key=KEY))()
+    start = normal(*jax.eval_shape(lambda: core.begin((2,))).shape, seed=1)
 
     def loop(core, x, state, truncate):
-        outputs = []
-        for t in range(9):
-            if truncate and t % truncate == 0:
-                state = jax.lax.stop_gradient(state)
-            before = jnp.where(fresh[:, t, None], 0.0, state)
-            state = jnp.where(valid[:, t, None], core.once(x[:, t], before), state)
-            outputs.append(core.output(state))
-        return jnp.stack(outputs, axis=1), state
+        def once(state, t):
+            state = jnp.where(truncate and t % truncate == 0, jax.lax.stop_gradient(state), state)
+            before = jnp.where(jnp.asarray(fresh)[:, t, None], 0.0, state)
+            state = jnp.where(jnp.asarray(valid)[:, t, None], core.once(x[:, t], before), state)
+            return state, core.output(state)
+
+        state, outputs = jax.lax.scan(once, state, jnp.arange(9))
+        return jnp.moveaxis(outputs, 0, 1), state
 
     for truncate in (0, 4):
 
         def loss(sweep, core, rest, start, truncate=truncate):
             # which action was made is no number to differentiate by
-            inputs = rest if kind != "per-action" else x.at[..., 0].set(rest[..., 0]).at[..., -2:].set(rest[..., -2:])
+            inputs = (
+                rest if kind != "per-action" else jnp.concatenate([rest[..., :1], x[..., 1:3], rest[..., 3:]], axis=-1)
+            )
             outputs, last = sweep(core, inputs, start)
             return (jnp.cos(outputs) * jnp.arange(9.0)[:, None]).sum() + (last**2).sum(), (outputs, last)
 
@@ -101,32 +122,44 @@ def test_sweep_is_the_core_step_by_step(kind):
 
 def test_gru_is_equinoxs():
     """An independent cell with the same weights."""
-    core = nn.RecurrentCore(3, 4, key=KEY)
-    cell = eqx.nn.GRUCell(3, 4, key=KEY)
-    parts = lambda c: (c.weight_ih, c.weight_hh, c.bias, c.bias_n)  # noqa: E731
-    cell = eqx.tree_at(parts, cell, (core.into.T, core.again.T, core.bias, core.candidate_bias))
-    x, h = jax.random.normal(KEY, (3,)), jax.random.normal(KEY, (4,))
-    np.testing.assert_allclose(core.once(x, h), cell(x, h), atol=1e-6)
+
+    @jax.jit
+    def both():
+        core, cell = nn.RecurrentCore(3, 4, key=KEY), eqx.nn.GRUCell(3, 4, key=KEY)
+        parts = lambda c: (c.weight_ih, c.weight_hh, c.bias, c.bias_n)  # noqa: E731
+        cell = eqx.tree_at(parts, cell, (core.into.T, core.again.T, core.bias, core.candidate_bias))
+        x, h = normal(3), normal(4, seed=1)
+        return core.once(x, h), cell(x, h)
+
+    np.testing.assert_allclose(*both(), atol=1e-6)
 
 
 def test_lstm_is_equinoxs():
-    core, cell = nn.RecurrentCore(3, 4, "lstm", key=KEY), eqx.nn.LSTMCell(3, 4, key=KEY)
-    cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, (core.into.T, core.again.T, core.bias))
-    x, h, c = (jax.random.normal(jax.random.key(i), (size,)) for i, size in enumerate((3, 4, 4)))
-    np.testing.assert_allclose(core.once(x, jnp.concatenate([h, c])), jnp.concatenate(cell(x, (h, c))), atol=1e-6)
+    @jax.jit
+    def both():
+        core, cell = nn.RecurrentCore(3, 4, "lstm", key=KEY), eqx.nn.LSTMCell(3, 4, key=KEY)
+        cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, (core.into.T, core.again.T, core.bias))
+        x, h, c = (normal(size, seed=i) for i, size in enumerate((3, 4, 4)))
+        return core.once(x, np.concatenate([h, c])), jnp.concatenate(cell(x, (h, c)))
+
+    np.testing.assert_allclose(*both(), atol=1e-6)
 
 
 def test_truncated_gradients_stop_at_multiples_of_the_length():
-    core = nn.RecurrentCore(2, 3, key=KEY)
-    x = jax.random.normal(KEY, (1, 10, 2))
-    start = jnp.zeros((1, 3))
+    core = jax.jit(lambda: nn.RecurrentCore(2, 3, key=KEY))()
+    start = np.zeros((1, 3), np.float32)
 
-    def influence(truncate):
-        return jax.jit(jax.grad(lambda x: core(x, start, truncate=truncate)[0][0, 9].sum()))(x)[0]
+    @partial(jax.jit, static_argnums=1)
+    def influence(x, truncate):
+        def output(x):
+            out = core(x, start, truncate=truncate)[0]
+            return out[0, 9].sum(), out
 
-    cut, whole = influence(4), influence(0)
-    assert not cut[:8].any() and cut[8:].all() and whole.all()
-    np.testing.assert_allclose(core(x, start, truncate=4)[0], core(x, start)[0])  # values are the same
+        return jax.grad(output, has_aux=True)(x)
+
+    (cut, same), (whole, out) = (jax.device_get(influence(normal(1, 10, 2), t)) for t in (4, 0))
+    assert not cut[0, :8].any() and cut[0, 8:].all() and whole.all()
+    np.testing.assert_allclose(same, out)  # values are the same
 
 
 # ------------------------------------------------------------------------------------------------------- attention
@@ -134,10 +167,10 @@ def test_truncated_gradients_stop_at_multiples_of_the_length():
 
 def test_attention_is_softmax_over_what_was_seen_and_nothing():
     """One layer, one head, worked out by a loop."""
-    core = AttentionCore(2, 4, 1, 1, 9, key=KEY)
-    x, layer, out = jax.random.normal(KEY, (1, 5, 2)), core.layers[0], []
-    valid = jnp.asarray([[True, False, True, True, True]])
-    h = np.asarray(core.embed(x[0]))
+    core = jax.jit(lambda: AttentionCore(2, 4, 1, 1, 9, key=KEY))()
+    x, layer, out = normal(1, 5, 2), core.layers[0], []
+    valid = np.asarray([[True, False, True, True, True]])
+    h, found_by_core = jax.device_get(jax.jit(lambda x: (core.embed(x[0]), core(x, valid)[0]))(x))
     level = lambda h: (h - h.mean()) / np.sqrt(h.var() + 1e-5)  # noqa: E731
     parts = [np.split(level(row) @ np.asarray(layer.query_key_value), 3) for row in h]
     for t in range(5):
@@ -147,44 +180,44 @@ def test_attention_is_softmax_over_what_was_seen_and_nothing():
         row = h[t] + found @ np.asarray(layer.out)
         row = row + np.maximum(level(row) @ np.asarray(layer.up), 0) @ np.asarray(layer.down)
         out.append(level(row))
-    np.testing.assert_allclose(core(x, valid)[0], np.stack(out), atol=1e-4)
+    np.testing.assert_allclose(found_by_core, np.stack(out), atol=1e-4)
 
 
 def test_attention_remembers_as_many_steps_as_it_has_room_for():
-    core = AttentionCore(2, 4, 1, 2, 3, key=KEY)
-    x, other = jax.random.normal(KEY, (2, 6, 2)), jax.random.normal(jax.random.key(1), (2, 6, 2))
-    once = jax.jit(lambda x, state: core.once(x, state))
+    core = jax.jit(lambda: AttentionCore(2, 4, 1, 2, 3, key=KEY))()
+    x, other = normal(2, 6, 2), normal(2, 6, 2, seed=1)
 
+    @jax.jit
     def last(x):
-        state = core.begin((2,))
-        for t in range(6):
-            state = once(x[:, t], state)
-        return np.asarray(state.output)
+        return jax.lax.fori_loop(0, 6, lambda t, state: core.once(x[:, t], state), core.begin((2,))).output
 
-    before = last(x)
-    np.testing.assert_allclose(last(jnp.concatenate([other[:, :3], x[:, 3:]], axis=1)), before, atol=1e-6)
-    assert np.abs(last(jnp.concatenate([x[:, :3], other[:, 3:4], x[:, 4:]], axis=1)) - before).min(axis=1).all()
+    before, same, changed = (
+        np.asarray(last(np.concatenate(parts, axis=1)))
+        for parts in ([x], [other[:, :3], x[:, 3:]], [x[:, :3], other[:, 3:4], x[:, 4:]])
+    )
+    np.testing.assert_allclose(same, before, atol=1e-6)
+    assert np.abs(changed - before).min(axis=1).all()
 
 
 # ------------------------------------------------------------------------------------------------ a memory per action
 
 
 def test_actions_that_change_their_numbers_change_them_in_what_is_said():
-    env, order = Bandit(arms=4, pulls=5), jnp.asarray([2, 0, 3, 1])
+    env, order = Bandit(arms=4, pulls=5), np.asarray([2, 0, 3, 1])
     rl2 = make(env, core="per-action", hidden=(5,))
     nets, data = trials(rl2, env)
-    seen = sequences(data, env.spec)
+    seen = jax.device_get(sequenced(data, env.spec))
     renamed = seen._replace(action_before=seen.action_before[..., order])
-    (actions, value), (other, same) = (sweep(rl2, nets, x) for x in (seen, renamed))
+    (actions, value), (other, same) = (jax.device_get(sweep(rl2, nets, x)) for x in (seen, renamed))
     np.testing.assert_allclose(other.raw, actions.raw[..., order], atol=1e-6)
     np.testing.assert_allclose(same, value, atol=1e-6)
-    assert np.asarray(actions.raw[:, -1]).std(axis=1).max() > 1e-4  # and what was seen does make a difference
+    assert actions.raw[:, -1].std(axis=1).max() > 1e-4  # and what was seen does make a difference
 
 
 def test_what_was_learnt_about_few_actions_serves_for_many():
     few, many = (make(Bandit(arms=k, pulls=3), core="per-action", hidden=(5,)) for k in (2, 40))
-    shapes = [jax.tree.map(jnp.shape, eqx.filter(a.networks(KEY), eqx.is_array)) for a in (few, many)]
-    assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+    shapes = [[x.shape for x in jax.tree.leaves(jax.eval_shape(a.networks, KEY))] for a in (few, many)]
+    assert shapes[0] == shapes[1]
 
 
 def test_a_memory_per_action_is_refused_where_actions_cannot_be_counted():
@@ -195,21 +228,23 @@ def test_a_memory_per_action_is_refused_where_actions_cannot_be_counted():
 # ------------------------------------------------------------------------------------------------------- sequences
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+GRU, ATTENTION = {"core": "gru", "hidden": (5,), "input_obs": True}, {"core": "attention", "input_obs": True}
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("family", "options"),
     [
-        {}, {"core": "gru", "hidden": (5,)}, {"memory_reset": "episode"}, {"input_reset": True}, {"input_obs": True},
-        {"core": "attention", "input_obs": True}, {"core": "attention", "memory_reset": "episode", "heads": 2},
-        {"core": "per-action", "hidden": (5,)}, {"core": "per-action", "memory_reset": "episode", "input_obs": True},
+        *((family, options) for family in FAMILIES for options in ({}, GRU, ATTENTION)),
+        ("discrete", {"memory_reset": "episode", "input_reset": True}),
+        ("discrete", {"core": "attention", "memory_reset": "episode", "heads": 2}),
+        ("discrete", {"core": "per-action", "hidden": (5,)}),
+        ("discrete", {"core": "per-action", "memory_reset": "episode", "input_obs": True}),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_learning_sees_what_acting_saw(family, options):
     """The sweep over a trial gives the log-probabilities and values that were recorded step by step, early ends included."""
     env = FAMILIES[family]
-    if options.get("core") == "per-action" and not env.spec.discrete:
-        pytest.skip("no actions to count")
     rl2 = make(env, **options)
     nets, data = trials(rl2, env)
     batch, log_prob, value = jax.device_get(swept(rl2, env.spec, nets, data))
@@ -225,7 +260,8 @@ def test_memory_lasts_as_long_as_it_should(reset, kept):
     env = FAMILIES["discrete"]
     rl2 = make(env, memory_reset=reset, input_reset=True)
     nets, data = trials(rl2, env)
-    other = data._replace(reward=data.reward.at[0].add(data.valid[0] * 5.0))
+    only_first = np.float32(np.arange(rl2.trial_episodes) == 0).reshape(-1, 1, 1, 1)
+    other = data._replace(reward=np.asarray(data.reward) + 5.0 * only_first * np.asarray(data.valid))
     (seen, _, before), (_, _, after) = (jax.device_get(swept(rl2, env.spec, nets, x)) for x in (data, other))
     second = (seen.episode == 1) & seen.valid
     changed = np.abs(before - after)[second] > 0
@@ -233,29 +269,18 @@ def test_memory_lasts_as_long_as_it_should(reset, kept):
     assert changed.mean() > 0.7 if kept else not changed.any()
 
 
-def core_inputs(rl2: RL2, seen) -> np.ndarray:
-    return np.asarray(
-        rl2.inputs(
-            rl2.networks(KEY),
-            seen.obs,
-            seen.obs_before,
-            seen.action_before,
-            seen.reward_before,
-            seen.over_before,
-            seen.begun,
-        )
-    )
+@partial(jax.jit, static_argnums=0)
+def core_inputs(rl2: RL2, seen):
+    before = seen.obs, seen.obs_before, seen.action_before, seen.reward_before, seen.over_before, seen.begun
+    return rl2.inputs(rl2.networks(KEY), *before)
 
 
 def test_first_input_of_a_trial_is_zero_and_later_ones_tell_the_step_before():
     env = FAMILIES["discrete"]
     rl2 = make(env)
     _, data = trials(rl2, env)
-    seen = sequences(data, env.spec)
-    x, (valid, action, reward, over) = (
-        core_inputs(rl2, seen),
-        map(np.asarray, (seen.valid, seen.action, seen.reward, seen.over)),
-    )
+    seen = jax.device_get(sequenced(data, env.spec))
+    x, valid, action, reward, over = np.asarray(core_inputs(rl2, seen)), seen.valid, seen.action, seen.reward, seen.over
     np.testing.assert_array_equal(x[:, 0], 0.0)
     for i, t in np.argwhere(valid[:, 1:])[:40]:
         before = np.flatnonzero(valid[i, : t + 1])[-1]
@@ -266,7 +291,7 @@ def test_first_input_of_a_trial_is_zero_and_later_ones_tell_the_step_before():
 def test_input_reset_hides_the_end_of_the_episode_before():
     env = FAMILIES["discrete"]
     rl2 = make(env, input_reset=True)
-    x = core_inputs(rl2, sequences(trials(rl2, env)[1], env.spec))
+    x = np.asarray(core_inputs(rl2, sequenced(trials(rl2, env)[1], env.spec)))
     np.testing.assert_array_equal(x[:, [0, 5, 10], 1:], 0.0)
     assert not x[..., -1].any() and x[:, 1:5, 1:].any()
 
@@ -275,8 +300,9 @@ def test_trials_of_a_batch_do_not_leak_into_each_other():
     env = FAMILIES["continuous"]
     rl2 = make(env)
     nets, data = trials(rl2, env)
-    seen = sequences(data, env.spec)
+    seen = sequenced(data, env.spec)
     gradient = jax.jit(jax.grad(lambda obs: rl2.sweep(nets, seen._replace(obs=obs))[0].raw[2].sum()))(seen.obs)
+    gradient = np.asarray(gradient)
     assert np.abs(gradient[2]).sum() > 0 and np.abs(np.delete(gradient, 2, axis=0)).sum() == 0
 
 
@@ -288,9 +314,9 @@ def test_trials_of_a_batch_do_not_leak_into_each_other():
 def test_advantages_are_the_brute_force_sum(advantages, free):
     env = FAMILIES["discrete"]
     rl2 = make(env, advantages=advantages, free_episodes=free, discount=0.9, gae_decay=0.8)
-    _, data = trials(rl2, env)
-    seen = sequences(data, env.spec)
-    found, returns = map(np.asarray, jax.jit(lambda seen: rl2.targets(seen, jnp.asarray(4.0), 0))(seen))
+    _, data = trials(make(env), env)
+    seen = sequenced(data, env.spec)
+    found, returns = map(np.asarray, targets(rl2, seen, np.float32(4.0), 0))
     seen = jax.tree.map(np.asarray, seen)
     for i in range(6):
         steps = np.flatnonzero(seen.valid[i])
@@ -324,33 +350,28 @@ def test_generalised_advantages_with_lambda_one_are_returns_minus_values():
 
 def test_first_gradient_is_the_policy_gradient_of_one_state():
     """Softmax over three actions, ratio 1: d loss / d logit_j = -mean_i A_i (1[a_i = j] - pi_j)."""
-    logits, action, advantage = (
-        jnp.asarray([0.1, 0.7, -0.3]),
-        jnp.asarray([0, 1, 1, 2]),
-        jnp.asarray([1.0, -2.0, 0.5, 3.0]),
-    )
-    old = jax.nn.log_softmax(logits)[action]
-    rest = jnp.zeros(4), jnp.zeros(4)
+    logits, action = np.float32([0.1, 0.7, -0.3]), np.asarray([0, 1, 1, 2])
+    advantage, pi = np.float32([1.0, -2.0, 0.5, 3.0]), np.exp(logits) / np.exp(logits).sum()
+    old, rest = np.log(pi)[action], (jnp.zeros(4), jnp.zeros(4))
 
     def loss(logits):
         log_prob = jax.nn.log_softmax(logits)[action]
         return ppo.Objective().loss(log_prob, *rest, old, jnp.zeros(4), advantage, jnp.zeros(4), jnp.ones(4))[0]
 
-    pi = jax.nn.softmax(logits)
-    expected = -jnp.mean(advantage[:, None] * (jax.nn.one_hot(action, 3) - pi), axis=0)
-    np.testing.assert_allclose(jax.grad(loss)(logits), expected, atol=1e-6)
+    expected = -np.mean(advantage[:, None] * (np.eye(3)[action] - pi), axis=0)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(logits), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("ratio", "advantage", "moves"), [(1.5, 1.0, False), (1.5, -1.0, True), (0.5, -1.0, False), (0.5, 1.0, True)]
 )
 def test_a_ratio_beyond_the_clip_gives_no_gradient_where_it_would_go_on(ratio, advantage, moves):
-    zero, one = jnp.zeros(1), jnp.ones(1)
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
 
     def loss(log_ratio):
         return ppo.Objective(clip=0.2).loss(log_ratio, zero, zero, zero, zero, advantage * one, zero, one)[0]
 
-    gradient = jax.grad(loss)(jnp.log(ratio * one))
+    gradient = jax.jit(jax.grad(loss))(np.log(ratio * one))
     np.testing.assert_allclose(gradient, -ratio * advantage if moves else 0.0, rtol=1e-5)
 
 
@@ -358,9 +379,9 @@ def test_what_does_not_count_changes_nothing():
     env = FAMILIES["discrete"]
     rl2 = make(env)
     nets, data = trials(rl2, env)
-    seen = sequences(data, env.spec)
-    found, returns = rl2.targets(seen, jnp.ones(()), 0)
-    noise = lambda x: jnp.where(seen.valid, x, 99.0)  # noqa: E731
+    seen = sequenced(data, env.spec)
+    seen, (found, returns) = jax.device_get((seen, targets(rl2, seen, np.float32(1.0), 0)))
+    noise = lambda x: np.where(seen.valid, x, np.float32(99.0))  # noqa: E731
     other = seen._replace(extras=jax.tree.map(noise, seen.extras)), noise(found), noise(returns)
     objective = jax.jit(rl2.objective)
     np.testing.assert_allclose(objective(nets, (seen, found, returns))[0], objective(nets, other)[0], rtol=1e-6)
@@ -372,11 +393,11 @@ def test_what_does_not_count_changes_nothing():
 def test_an_iteration_counts_and_moves_everything():
     env = FAMILIES["continuous"]
     rl2 = make(env)
-    state = rl2.init(KEY, env, 0)
-    after, metrics = jax.jit(lambda s, k: rl2.iterate(s, env, k, "iteration"))(state, KEY)
+    state = begun(rl2, env)
+    after, metrics = iterate(rl2, env, state, KEY)
     assert int(after.env_steps) == 6 * 3 * 20 == rl2.minimum_env_steps(env) and int(after.updates) == 4
     assert all(np.isfinite(float(x)) for x in metrics.values()) and set(metrics) <= set(rl2.metrics_help)
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.nets, after.nets)
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), state.nets, after.nets)
     assert all(jax.tree.leaves(moved)) and float(after.scale) != 1.0
 
 
@@ -396,8 +417,7 @@ def test_learning_rate_falls_over_env_steps():
 def test_fixed_tasks_come_from_the_training_set():
     env = Bandit(arms=2, pulls=3, n_train=1)
     rl2 = make(env, tasks="fixed")
-    state = rl2.init(KEY, env, 0)
-    assert np.isfinite(float(rl2.iterate(state, env, KEY, "iteration")[1]["collect/return"]))
+    assert np.isfinite(float(iterate(rl2, env, begun(rl2, env), KEY)[1]["collect/return"]))
 
 
 @pytest.mark.training
@@ -408,11 +428,9 @@ def test_it_learns_the_bandit():
         core="gru", width=16, epochs=4, updates_per_epoch=4, learning_rate=1e-2, gae_decay=0.3, max_gradient=0.5
     )
     rl2 = make(env, tasks_per_iteration=256, **options)
-    step = jax.jit(lambda s, k: rl2.iterate(s, env, k, "iteration"))
-    state = rl2.init(KEY, env, 0)
-    late = []
+    state, late = begun(rl2, env), []
     for i in range(60):
-        state, metrics = step(state, jax.random.fold_in(KEY, i))
+        state, metrics = iterate(rl2, env, state, jax.random.fold_in(KEY, i))
         late.append([float(metrics["collect/return"]), float(metrics["collect/return_last"])])
     whole, last = np.mean(late[-20:], axis=0)  # of 5000 trials
     assert whole > 0.575 and last > 0.6
@@ -438,7 +456,7 @@ def test_a_trial_that_is_all_free_is_refused():
     "env", [Bandit(pulls=4), TabularMdp(episodes=2), GridNavi(), Maze(size=3)], ids=lambda env: env.spec.name
 )
 def test_regret_is_what_the_oracle_has_more(env):
-    tasks = env.sample_tasks(KEY, 4000)
+    tasks = jax.jit(lambda: env.sample_tasks(KEY, 4000))()
     anything = rollout.Scripted(lambda m, obs, k: rollout.uniform_action(env.spec, k, obs.shape[:2]), env.spec)
     oracle, n = Oracle(env), env.spec.trial_episodes
 
@@ -457,10 +475,11 @@ def test_regret_is_what_the_oracle_has_more(env):
 
 def test_learning_from_regrets_changes_what_is_learnt_and_not_what_is_seen():
     env = Bandit(pulls=3)
-    tasks = env.sample_tasks(KEY, 6)
+    tasks = jax.jit(lambda: env.sample_tasks(KEY, 6))()
     _, data = trials(make(env), env)
-    learnt = learnt_from(env, "regret", tasks, data)
-    np.testing.assert_allclose(learnt.train_reward, -env.regret(tasks, data))
+    both = jax.jit(lambda tasks, data: (learnt_from(env, "regret", tasks, data), env.regret(tasks, data)))
+    learnt, regret = jax.device_get(both(tasks, data))
+    np.testing.assert_allclose(learnt.train_reward, -regret)
     np.testing.assert_array_equal(learnt.reward, data.reward)
     assert learnt_from(env, "reward", tasks, data) is data
     with pytest.raises(ValueError, match=r"learn_from=regret: point-robot .* use learn_from=reward"):
@@ -485,14 +504,14 @@ def test_images_go_through_convolutions_and_only_there():
     np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
     grads = jax.jit(jax.grad(lambda n: jnp.square(rl2.sweep(n, batch)[1]).sum()))(nets)
     assert all(np.abs(f).max() > 0 for f in grads.eyes.filters)
-    assert make(FAMILIES["discrete"]).networks(KEY).eyes is None
+    assert jax.eval_shape(make(FAMILIES["discrete"]).networks, KEY).eyes is None
 
 
 def test_linear_baseline_is_ridge_regression_per_task():
     rng = np.random.default_rng(0)
     obs, returns = rng.normal(size=(2, 30, 2)).astype(np.float32), rng.normal(size=(2, 30)).astype(np.float32)
     time, weight = np.tile(np.arange(30.0) % 15, (2, 1)), (rng.random((2, 30)) < 0.8).astype(np.float32)
-    found = baselines.linear(*map(jnp.asarray, (obs, time, returns, weight)))
+    found = jax.jit(baselines.linear)(obs, time, returns, weight)
     for i in range(2):
         t = time[i] / 100
         x = np.column_stack([obs[i], obs[i] ** 2, t, t**2, t**3, np.ones(30)])
@@ -507,8 +526,8 @@ def test_linear_baseline_takes_away_what_time_and_state_explain():
     advantage = {}
     for baseline in ("learnt", "linear"):
         rl2 = make(env, baseline=baseline, advantages="episode", discount=0.9, gae_decay=1.0)
-        seen = sequences(trials(rl2, env)[1], env.spec)
-        seen = seen._replace(extras={**seen.extras, "value": jnp.zeros_like(seen.reward)})
-        advantage[baseline], returns = map(np.asarray, rl2.targets(seen, jnp.ones(()), 0))
+        seen = sequenced(trials(make(env), env)[1], env.spec)
+        seen = seen._replace(extras={**seen.extras, "value": np.zeros(seen.reward.shape, np.float32)})
+        advantage[baseline], returns = map(np.asarray, targets(rl2, seen, np.float32(1.0), 0))
     np.testing.assert_allclose(returns, advantage["learnt"], atol=1e-4)  # what is left is the return's
     assert advantage["linear"].std() < 0.3 * returns.std() and abs(advantage["linear"].mean()) < 0.01

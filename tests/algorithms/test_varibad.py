@@ -1,5 +1,6 @@
 """VariBAD piece by piece: the evidence lower bound against loops and exact posteriors, what is trained by what, the buffer."""
 
+import dataclasses
 from functools import partial
 
 import equinox as eqx
@@ -32,15 +33,31 @@ def make(env, **options) -> VariBAD:
     return VariBAD(Config(**{**TINY, **options}), env.spec)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def trials(varibad: VariBAD, env):
-    """A state with some life in its networks, four trials collected with it, and their tasks. Compiled once for all tests of the
-    same agent."""
+    """A state with some life in its networks, four trials collected with it, and their tasks. Compiled once for all tests of agents
+    that differ in no more than what training does with them."""
+    default = Config(**TINY)
+    training = "epochs updates_per_epoch belief_updates kl_weight elbo_weighting".split()
+    same = dataclasses.replace(varibad.config, **{name: getattr(default, name) for name in training})
+    return _trials(VariBAD(same, varibad.spec), env)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _trials(varibad, env):
     state = varibad.init(KEY, env, 0)
     state = eqx.tree_at(lambda s: s.params, state, jax.tree.map(lambda x: x * 2, state.params))
     tasks = env.sample_tasks(KEY, 4)
     data, _ = rollout.trial(env, varibad, state.params, tasks, KEY, episodes=varibad.trial_episodes, explore=True)
     return state, data, tasks
+
+
+learn = jax.jit(VariBAD.learn, static_argnums=(0, 5))
+infer = jax.jit(VariBAD.infer, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def experience(spec, data, tasks):
+    return elbo.experience(data, spec, tasks)
 
 
 # ------------------------------------------------------------------------------------------------------------ the bound
@@ -51,24 +68,22 @@ def test_kl_is_the_integral():
     x = np.linspace(-12, 12, 200_001)
     log_p = lambda m, v: -0.5 * ((x - m) ** 2 / np.exp(v) + v + np.log(2 * np.pi))  # noqa: E731
     integral = np.trapezoid(np.exp(log_p(mean, log_var)) * (log_p(mean, log_var) - log_p(prior_mean, prior_log_var)), x)
-    args = (jnp.full((3, 2), v) for v in (mean, log_var, prior_mean, prior_log_var))
-    np.testing.assert_allclose(distributions.kl_of_normals(*args), 2 * integral, rtol=1e-4)
+    args = (np.full((3, 2), v, np.float32) for v in (mean, log_var, prior_mean, prior_log_var))
+    np.testing.assert_allclose(jax.jit(distributions.kl_of_normals)(*args), 2 * integral, rtol=1e-4)
 
 
 def sure(model: elbo.Model, latent: int) -> elbo.Model:
     """The same with hardly any variance, so that draws are means."""
-    shift = jnp.concatenate([jnp.zeros(latent), jnp.full(latent, -25.0)])
-    return eqx.tree_at(lambda m: m.encoder.head.biases, model, (model.encoder.head.biases[0] + shift,))
+    shift = np.repeat(np.float32([0, -25]), latent)
+    return eqx.tree_at(lambda m: m.encoder.head.biases, model, (np.asarray(model.encoder.head.biases[0]) + shift,))
 
 
 def losses_by_a_loop(varibad: VariBAD, model: elbo.Model, x: elbo.Experience) -> tuple[float, float, float, float]:
     """Sums over trials, beliefs and steps: of rewards, states and tasks, and of the KL."""
-    encode, reward, state, of_task = (
-        jax.jit(lambda x, part=part: part(x)) for part in (model.encoder, model.reward, model.state, model.task)
-    )
-    kl = jax.jit(distributions.kl_of_normals)
-    beliefs, x = np.asarray(encode(x)), jax.tree.map(np.asarray, x)
-    d, out = varibad.config.latent_size, np.zeros(4)
+    d, parts = varibad.config.latent_size, (model.reward, model.state, model.task, distributions.kl_of_normals)
+    reward, state, of_task, kl = (jax.jit(lambda *x, part=part: part(*x)) for part in parts)
+    beliefs, x = np.asarray(jax.jit(lambda x: model.encoder(x))(x)), jax.tree.map(np.asarray, x)
+    out = np.zeros(4)
     for b in range(len(x.reward)):
         q = [beliefs[b, 0]]
         prior = np.zeros_like(q[0])
@@ -91,7 +106,7 @@ def test_loss_is_the_sum_over_beliefs_and_steps(family):
     env = FAMILIES[family]
     varibad = make(env, episodes=1, state_weight=0.5, task_weight=2.0, kl_weight=0.3, elbo_weighting="corrected")
     state, data, tasks = trials(varibad, env)
-    x = elbo.experience(data, env.spec, tasks)
+    x = experience(env.spec, data, tasks)
     model = sure(state.params.model, 2)
     rewards, states, of_tasks, kl = losses_by_a_loop(varibad, model, x)
     loss, metrics = jax.jit(varibad.elbo.loss)(model, x, KEY)
@@ -111,7 +126,7 @@ def test_subsets_of_beliefs_and_steps_estimate_the_whole():
     part = make(env, episodes=1, elbo_weighting="corrected", elbo_beliefs=7, elbo_decodes=5)
     official = make(env, episodes=1, elbo_beliefs=7, elbo_decodes=5, kl_weight=0.0)
     state, data, tasks = trials(whole, env)
-    x, model = elbo.experience(data, env.spec, tasks), sure(state.params.model, 2)
+    x, model = experience(env.spec, data, tasks), sure(state.params.model, 2)
     keys = jax.random.split(KEY, 400)
     mean = lambda a: np.mean(jax.jit(lambda: jax.lax.map(lambda k: a.elbo.loss(model, x, k)[0], keys))())  # noqa: E731
     np.testing.assert_allclose(mean(part), jax.jit(whole.elbo.loss)(model, x, KEY)[0], rtol=0.05)
@@ -126,9 +141,6 @@ def test_belief_after_all_steps_is_the_exact_posterior_of_a_conjugate_task():
     the last belief is the posterior: precision 1 + 2 n, mean 2 sum(r) / (1 + 2 n)."""
     spec, n = EnvSpec("toy", 1, Discrete(2), horizon=4, jittable=True), 4
     bound = elbo.Elbo(spec, 1, "gaussian", (1.0, 0.0, 0.0), False, 1.0, "standard", "corrected", 0, 0, 0)
-    model = bound.model((0, 0, 16), 24, ((8,), (8,), (8,)), 1, KEY)
-    says_m = eqx.tree_at(lambda d: d.weights, nn.MLP((2, 1), key=KEY, out_scale=0.0), (jnp.asarray([[0.0], [1.0]]),))
-    model = eqx.tree_at(lambda m: m.reward, model, says_m)
 
     def draw(key, trials=128):
         task_key, noise_key = jax.random.split(key)
@@ -147,11 +159,19 @@ def test_belief_after_all_steps_is_the_exact_posterior_of_a_conjugate_task():
         change, state = adam.update(grads, state, model)
         return (optax.apply_updates(model, change), state), None
 
-    (model, _), _ = jax.jit(lambda c, k: jax.lax.scan(step, c, k))(
-        (model, adam.init(model)), jax.random.split(KEY, 1500)
-    )
-    x = draw(jax.random.key(1), 1000)
-    mean, log_var = (np.asarray(v)[:, -1, 0] for v in jnp.split(model.encoder(x), 2, axis=-1))
+    @jax.jit
+    def trained():
+        model = bound.model((0, 0, 16), 24, ((8,), (8,), (8,)), 1, KEY)
+        says_m = eqx.tree_at(
+            lambda d: d.weights, nn.MLP((2, 1), key=KEY, out_scale=0.0), (jnp.asarray([[0.0], [1.0]]),)
+        )
+        model = eqx.tree_at(lambda m: m.reward, model, says_m)
+        (model, _), _ = jax.lax.scan(step, (model, adam.init(model)), jax.random.split(KEY, 1500))
+        x = draw(jax.random.key(1), 1000)
+        return x, model.encoder(x)[:, -1]
+
+    x, belief = jax.device_get(trained())
+    mean, log_var = belief.T
     exact = 2 * np.asarray(x.reward).sum(axis=1) / (1 + 2 * n)
     assert np.sqrt(np.mean((mean - exact) ** 2)) < 0.1 * exact.std()
     np.testing.assert_allclose(np.exp(log_var).mean(), 1 / (1 + 2 * n), rtol=0.1)
@@ -185,10 +205,12 @@ def test_nothing_seen_is_one_belief_for_all_and_what_is_paid_changes_it():
     env = FAMILIES["discrete"]
     varibad = make(env)
     state, data, tasks = trials(varibad, env)
-    x = elbo.experience(data, env.spec, tasks)
-    beliefs = np.asarray(state.params.model.encoder(x))
+    x = experience(env.spec, data, tasks)
+    more = np.array(x.reward)
+    more[1, 0] += 3.0
+    encode = jax.jit(lambda x: state.params.model.encoder(x))
+    beliefs, other = np.asarray(encode(x)), np.asarray(encode(x._replace(reward=more)))
     np.testing.assert_array_equal(beliefs[0, 0], beliefs[3, 0])
-    other = np.asarray(state.params.model.encoder(x._replace(reward=x.reward.at[1, 0].add(3.0))))
     assert np.abs(other - beliefs)[1, 1:].max(axis=-1).all() and not np.abs(other - beliefs)[[0, 2, 3]].any()
 
 
@@ -197,8 +219,8 @@ def test_policy_gradient_stops_at_the_belief_unless_asked(reaches):
     env = FAMILIES["discrete"]
     varibad = make(env, policy_trains_encoder=reaches, belief_updates=0)
     state, data, tasks = trials(varibad, env)
-    before = jax.tree.map(jnp.copy, state.params)
-    after, _ = varibad.learn(state, data, tasks, KEY, False)
+    before = state.params
+    after, _ = learn(varibad, state, data, tasks, KEY, False)
     moved = lambda part: any(  # noqa: E731
         (np.asarray(a) != np.asarray(b)).any()
         for a, b in zip(*(jax.tree.leaves(part(p)) for p in (before, after.params)), strict=True)
@@ -211,10 +233,10 @@ def test_belief_steps_leave_the_policy_alone():
     env = FAMILIES["discrete"]
     varibad = make(env)
     state, data, tasks = trials(varibad, env)
-    state, _ = varibad.learn(state, data, tasks, KEY, True)
-    after, metrics = varibad.infer(state, KEY)
+    state, _ = learn(varibad, state, data, tasks, KEY, True)
+    after, metrics = infer(varibad, state, KEY)
     jax.tree.map(np.testing.assert_array_equal, after.params.actor, state.params.actor)
-    changed = jax.tree.map(lambda a, b: bool((a != b).any()), after.params.model, state.params.model)
+    changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), after.params.model, state.params.model)
     assert all(jax.tree.leaves(changed.encoder.core)) and all(jax.tree.leaves(changed.reward.weights))
     assert set(metrics) == {"belief/reward", "belief/kl"} and int(after.updates) == 1
 
@@ -224,12 +246,13 @@ def test_buffer_keeps_the_last_trials_whole():
     varibad = make(env)
     state, data, tasks = trials(varibad, env)
     for i in range(3):
-        state, metrics = varibad.learn(state, data, tasks + i, KEY, True)
+        state, metrics = learn(varibad, state, data, np.asarray(tasks) + i, KEY, True)
         assert metrics == {}
     tasks, kept = np.asarray(tasks), state.buffer.trials
-    assert int(state.buffer.added) == 12 and int(state.env_steps) == 3 * int(data.valid.sum())
+    assert int(state.buffer.added) == 12 and int(state.env_steps) == 3 * np.sum(data.valid)
     np.testing.assert_allclose(kept.task, np.concatenate([tasks[2:] + 2, tasks[2:], tasks + 1, tasks[:2] + 2]))
-    np.testing.assert_array_equal(kept.reward[2], elbo.experience(data, env.spec, tasks).reward[2])
+    paid = np.asarray(experience(env.spec, data, tasks).reward)
+    np.testing.assert_array_equal(np.asarray(kept.reward)[2], paid[2])
 
 
 def test_scales_and_ratio_do_not_change_while_ppo_trains():
@@ -237,9 +260,9 @@ def test_scales_and_ratio_do_not_change_while_ppo_trains():
     env = FAMILIES["continuous"]
     varibad = make(env, epochs=1, updates_per_epoch=1, belief_updates=0)
     state, data, tasks = trials(varibad, env)
-    after, metrics = varibad.learn(state, data, tasks, KEY, False)
+    after, metrics = learn(varibad, state, data, tasks, KEY, False)
     np.testing.assert_allclose(metrics["policy/kl"], 0.0, atol=1e-6)
-    np.testing.assert_allclose(after.params.obs_scale.count, data.valid.sum())
+    np.testing.assert_allclose(after.params.obs_scale.count, np.sum(data.valid))
 
 
 # ------------------------------------------------------------------------------------------------- where it may be
@@ -247,20 +270,27 @@ def test_scales_and_ratio_do_not_change_while_ppo_trains():
 
 def test_chance_of_a_reward_at_every_place():
     env = GridNavi()
-    for model in ("per_state", "bernoulli"):
-        varibad = make(env, reward_model=model, step_inputs=False)
-        state, data, tasks = trials(varibad, env)
-        memory = varibad.begin(state.params, KEY, (3, 1))
-        pays = np.asarray(varibad.beliefs(state.params, memory)["pays"])
+    kinds = [make(env, reward_model=kind, step_inputs=False, episodes=1) for kind in ("per_state", "bernoulli")]
+    _, data, tasks = trials(kinds[0], env)
+    for varibad in kinds:
+
+        @jax.jit
+        def told(data, tasks, varibad=varibad):
+            params, x = varibad.init(KEY, env, 0).params, elbo.experience(data, env.spec, tasks)
+            params = jax.tree.map(lambda x: x * 2, params)
+            beliefs = varibad.beliefs(params, varibad.begin(params, KEY, (3, 1)))
+            errors = varibad.elbo.reward_errors(params.model, jnp.zeros((4, 1, 2)), x)[:, 0]  # [B, L]
+            return x, beliefs["pays"], errors, varibad.elbo.pays(params.model, jnp.zeros((1, 4)))[0]
+
+        x, pays, error, chance = jax.device_get(told(data, tasks))
         assert pays.shape == (3, 25) and (pays > 0).all() and (pays < 1).all()
-        x = elbo.experience(data, env.spec, tasks)
-        z = jnp.zeros((4, 1, 2))
-        error = jax.jit(varibad.elbo.reward_errors)(state.params.model, z, x)[:, 0]  # [B, L]
-        place = np.asarray(x.next_obs).astype(int) @ [5, 1]
-        chance = np.asarray(varibad.elbo.pays(state.params.model, jnp.zeros((1, 4))))[0][place]
-        paid = np.asarray(x.reward) > 0
+        chance, paid = chance[x.next_obs.astype(int) @ [5, 1]], x.reward > 0
         np.testing.assert_allclose(error, -np.log(np.where(paid, chance, 1 - chance)), rtol=1e-3)
-    assert not make(env).knows_where and "pays" not in make(env).beliefs(trials(make(env), env)[0].params, memory)
+
+    varibad = make(env)
+    abstract = jax.eval_shape(lambda: varibad.init(KEY, env, 0).params)
+    told = jax.eval_shape(lambda p: varibad.beliefs(p, varibad.begin(p, KEY, (3, 1))), abstract)
+    assert not varibad.knows_where and set(told) == {"mean", "variance"}
 
 
 def test_impossible_settings_are_refused():
@@ -285,11 +315,11 @@ def test_a_supervised_belief_learns_the_task():
         env, reward_weight=0.0, task_weight=1.0, belief_updates=400, belief_learning_rate=1e-2, kl_weight=0.0
     )
     state, data, tasks = trials(varibad, env)
-    state, _ = varibad.learn(state, data, tasks, KEY, True)
-    state, metrics = jax.jit(partial(VariBAD.infer, varibad))(state, KEY)
-    x = elbo.experience(data, env.spec, tasks)
-    beliefs = state.params.model.encoder(x)[:, -1, :2]
-    np.testing.assert_allclose(state.params.model.task(beliefs), x.task, atol=0.4)
+    state, _ = learn(varibad, state, data, tasks, KEY, True)
+    state, metrics = infer(varibad, state, KEY)
+    x, model = experience(env.spec, data, tasks), state.params.model
+    found = jax.jit(lambda x: model.task(model.encoder(x)[:, -1, :2]))(x)
+    np.testing.assert_allclose(found, x.task, atol=0.4)
     assert set(metrics) == {"belief/task", "belief/kl"} and state.params.model.reward is None
 
 

@@ -119,19 +119,20 @@ def test_steps_are_those_of_a_plain_replay(env):
     n = 60
     tasks = drawn(env, n)
     replays = [Replay(env, jax.tree.map(lambda x, i=i: np.asarray(x)[i], tasks)) for i in range(n)]
-    state, _ = env.reset(jax.random.clone(FIRST), tasks)
+    state, _ = jax.jit(env.reset)(jax.random.clone(FIRST), tasks)
     step, rng, alive = jax.jit(env.step), np.random.default_rng(0), np.ones(n, bool)
     for _ in range(env.horizon):
         action = rng.integers(4, size=n)
-        state, out = step(state, jnp.asarray(action, jnp.int32), jnp.asarray(alive))
+        state, out = step(state, action.astype(np.int32), alive)
+        tiles, out = jax.device_get((state.tiles, out))
         for i in np.flatnonzero(alive):
             replay = replays[i]
             assert (float(out.reward[i]), bool(out.terminal[i])) == replay.step(action[i])
             assert (int(out.info["y"][i]), int(out.info["x"][i])) == replay.place
             assert int(out.info["energy"][i]) == (replay.energy if env.energy else 0)
             assert int(out.info["goals"][i]) == replay.goals
-            np.testing.assert_array_equal(state.tiles[i], list(replay.grid.values()))
-        alive &= ~np.asarray(out.terminal)
+            np.testing.assert_array_equal(tiles[i], list(replay.grid.values()))
+        alive &= ~out.terminal
     happened = set().union(*(replay.happened for replay in replays))
     wanted = {"slides", GOAL, DEATH} | ({ENERGY} if env.energy_tiles else set())
     wanted |= ({"transported"} if env.transporters else set()) | ({KEY, "door"} if env.keys else set())
@@ -283,8 +284,8 @@ def test_views_and_encodings_show_the_same_board():
     for view in ("local", "masked", "global"):
         for encoding, width in (("one-hot", 10), ("integer", 1), ("image", 3)):
             env = KrazyWorld(view=view, encoding=encoding)
-            state, _ = env.reset(jax.random.clone(FIRST), task)
-            _, out = jax.jit(env.step)(state, jnp.zeros(20, jnp.int32), jnp.ones(20, bool))
+            state, _ = jax.jit(env.reset)(jax.random.clone(FIRST), task)
+            _, out = jax.jit(env.step)(state, np.zeros(20, np.int32), np.ones(20, bool))
             views[view, encoding] = np.asarray(out.obs)
             place = {"local": 100 if encoding == "one-hot" else 2}.get(view, 0)
             tiles = 9 if view == "local" else 100
@@ -331,15 +332,16 @@ def test_episodes_end_early_and_begin_again_on_the_same_board():
     env = KrazyWorld()
     policy = rollout.Scripted(lambda memory, obs, key: rollout.uniform_action(env.spec, key, obs.shape[:2]), env.spec)
     key = jax.random.key(1)
-    data, _ = rollout.episode(env, policy, (), (), env.test_tasks, key, refill=lambda key, memory, over: memory)
-    assert bool(data.valid.all()) and int(data.terminal.sum()) > 200
-    _, first = env.reset(FIRST, env.test_tasks)
-    ended = np.argwhere(np.asarray(data.terminal[:, 0, :-1]))
+    played = jax.jit(lambda key, refill: rollout.episode(env, policy, (), (), env.test_tasks, key, refill=refill)[0],
+                     static_argnums=1)  # fmt: skip
+    data = jax.device_get(played(key, lambda key, memory, over: memory))
+    assert data.valid.all() and data.terminal.sum() > 200
+    _, first = jax.jit(env.reset)(FIRST, env.test_tasks)
+    ended = np.argwhere(data.terminal[:, 0, :-1])
     np.testing.assert_array_equal(data.obs[ended[:, 0], 0, ended[:, 1] + 1], np.asarray(first)[ended[:, 0]])
-    goals = np.asarray(data.info["goals"])[:, 0]
+    goals = data.info["goals"][:, 0]
     assert np.all(goals[ended[:, 0], ended[:, 1] + 1] <= 1)  # counted anew
-    alone, _ = rollout.episode(env, policy, (), (), env.test_tasks, jax.random.key(1))
-    lengths = np.asarray(alone.valid.sum(axis=-1))
+    lengths = np.asarray(played(jax.random.key(1), None).valid).sum(axis=-1)
     assert lengths.max() <= 51 and lengths.min() < 11
 
 
@@ -407,6 +409,7 @@ def test_it_is_an_environment():
 @pytest.mark.parametrize("env", [KrazyWorld(colours="permuted"), Hard()], ids=lambda env: env.name)
 def test_numpy_and_jax_lay_out_the_same_boards(env):
     noise = np.random.default_rng(0).random((50, env.counts.noise)).astype(np.float32)
-    for ours, theirs in zip(env._layout(noise, np), env._layout(jnp.asarray(noise), jnp), strict=True):
+    in_jax = jax.jit(lambda noise: env._layout(noise, jnp))
+    for ours, theirs in zip(env._layout(noise, np), in_jax(noise), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype

@@ -1,6 +1,8 @@
 """An environment under test: runs of it with known actions, and comparisons of what they showed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +29,15 @@ class Probe:
     env: Environment
     key: Key
     tasks: Any
+    compiled: bool = False  # step and reset as one program each, for families that are known to allow it
+
+    @cached_property
+    def reset(self) -> Callable:
+        return jax.jit(self.env.reset) if self.compiled else self.env.reset
+
+    @cached_property
+    def step(self) -> Callable:
+        return jax.jit(self.env.step) if self.compiled else self.env.step
 
     def actions(self, steps: int, seed: int = 0) -> np.ndarray:
         """Random actions [steps, B, ...] in the environment's units."""
@@ -42,13 +53,13 @@ class Probe:
 
     def run(self, tasks: Any, actions: np.ndarray, active: np.ndarray | None = None, key: Key | None = None) -> Episode:
         """Steps until `actions` are used up; rows go on after their end only if `active` says so."""
-        state, first = self.env.reset(self.fresh_key() if key is None else key, tasks)
+        state, first = self.reset(self.fresh_key() if key is None else key, tasks)
         alive = np.ones(task_count(tasks), bool) if active is None else active
         steps = []
         for action in actions:
             if not alive.any():
                 break
-            state, out = self.env.step(state, action, alive)
+            state, out = self.step(state, action, alive)
             truncated = np.asarray(out.info.get("truncated", np.zeros(len(alive), bool)))
             mask = [np.where(alive.reshape(-1, *[1] * (np.ndim(x) - 1)), x, 0) for x in out[:4]]
             steps.append((*mask, truncated & alive))
@@ -67,14 +78,14 @@ def others(probe: Probe) -> Any:
 def oracle_actions(probe: Probe, steps: int) -> np.ndarray:
     """[steps, B, ...]: what the oracle does in the probe's tasks; random where it is unknown."""
     actions = probe.actions(steps)
-    state, obs = probe.env.reset(probe.fresh_key(), probe.tasks)
+    state, obs = probe.reset(probe.fresh_key(), probe.tasks)
     active = np.ones(task_count(probe.tasks), bool)
     for t in range(steps):
         best = probe.env.oracle(probe.tasks, obs, np.full(len(active), t))
         if best is None:
             break
         actions[t] = best
-        state, out = probe.env.step(state, actions[t], active)
+        state, out = probe.step(state, actions[t], active)
         obs = out.obs
     return actions
 
