@@ -120,6 +120,7 @@ def test_agents_that_adapt_by_gradients_know_the_sign_after_one_step(tmp_path, n
     assert abs(np.mean(result.references["no_adaptation"])) / HORIZON < 0.4
 
 
+@pytest.mark.slow  # two minutes, most of them gradient steps
 def test_sparse_point_robot_learns_to_find_goals(tmp_path):
     """A tenth of the main job: chance and a standing robot earn 0.0, no adaptation 1.0, this 5.2 and 5.6 with two seeds."""
     short = dict(env_steps=185_000, initial_updates=4_000, eval_every=400_000)
