@@ -15,12 +15,12 @@ test: $(VENV)/.tested  ## install what the tests need, and run them
 
 # Meta-World pins an older MuJoCo, so it has an environment of its own.
 test-metaworld: $(VENV)-metaworld/.tested  ## the tests of Meta-World and of MuJoCo's families under its MuJoCo
-	$(VENV)-metaworld/bin/python -m pytest tests/envs/test_metaworld.py tests/envs/test_locomotion.py
+	$(VENV)-metaworld/bin/python -m pytest -n 2 --dist worksteal tests/envs/test_metaworld.py tests/envs/test_locomotion.py
 
 $(VENV)-metaworld/.tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-metaworld
 	grep -v '^mujoco' constraints.txt > $(VENV)-metaworld/constraints.txt
-	$(VENV)-metaworld/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-metaworld/constraints.txt -e '.[metaworld]' pytest pytest-timeout
+	$(VENV)-metaworld/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-metaworld/constraints.txt -e '.[metaworld]' pytest pytest-timeout pytest-xdist
 	@touch $@
 
 lint: $(VENV)/.tested
