@@ -99,3 +99,9 @@ def test_small_noise_never_finds_the_far_goal():
         found.append(float((run().max(axis=-1) > 0).mean()))
     assert found[0] == 0.0
     np.testing.assert_allclose(found[1], 0.01, atol=0.004)
+
+
+def test_the_half_cheetah_is_drawn():
+    velocity = np.linspace(0.0, 3.0, 20).reshape(1, 1, 20)
+    found = make_family("half-cheetah").pictures({"info": {"velocity": velocity}, "tasks": np.ones(1)})
+    assert len(found) == 2 and all(figure.axes for *_, figure in found)

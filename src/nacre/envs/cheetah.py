@@ -98,6 +98,19 @@ def make_spec(family: Any, task_name: str, reward_note: str) -> EnvSpec:
     return locomotion.make_spec(family, names, (task_name,), reward_note, actions=6, dt=dt)
 
 
+def direction_pictures(family: Any, evaluation: dict) -> list:
+    """Of families whose tasks are directions."""
+    from nacre.envs.cheetah_pictures import pictures
+
+    return pictures(evaluation, dt=family.spec.dt, directions=True)
+
+
+def direction_frames(family: Any, trial: dict):
+    from nacre.envs.animations import cheetah_frames
+
+    return cheetah_frames(trial, family, directions=True)
+
+
 @dataclass(frozen=True)
 class CheetahVel:
     """Run at a hidden speed: reward -|v - v*| - 0.05 |a|^2. A task is v* in m/s; tasks are float32 [n].
@@ -195,16 +208,7 @@ class CheetahDir:
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
     reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
-
-    def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.cheetah_pictures import pictures
-
-        return pictures(evaluation, dt=self.spec.dt, directions=True)
-
-    def frames(self, trial: dict):
-        from nacre.envs.animations import cheetah_frames
-
-        return cheetah_frames(trial, self, directions=True)
+    pictures, frames = direction_pictures, direction_frames
 
 
 @dataclass(frozen=True)
@@ -245,13 +249,4 @@ class HalfCheetah:
     physics = functools.cached_property(physics)
     start, observe, terminal, measure, oracle = start, observe, locomotion.never, measure, locomotion.no_oracle
     reset, restart, step, recording = mjc.reset, mjc.restart, mjc.step, locomotion.recording
-
-    def pictures(self, evaluation: dict) -> list:
-        from nacre.envs.pictures import cheetah_pictures
-
-        return cheetah_pictures(evaluation, dt=self.spec.dt, directions=True)
-
-    def frames(self, trial: dict):
-        from nacre.envs.animations import cheetah_frames
-
-        return cheetah_frames(trial, self, directions=True)
+    pictures, frames = direction_pictures, direction_frames
