@@ -33,6 +33,11 @@ class PerActionCore(eqx.Module):
         self.common = nn.RecurrentCore(in_size - actions, width, key=common_key)
         self.actions = actions
 
+    @property
+    def width(self) -> int:
+        """Numbers of an action's part of the output, and of the common one."""
+        return self.own.width
+
     def begin(self, rows: tuple[int, ...]) -> Array:
         """Nothing seen: [*rows, (actions + 1) * width]."""
         # behind a barrier: XLA would take seconds to work out what the layers after it make of a large constant

@@ -49,14 +49,14 @@ class PerPairCore(eqx.Module):
         self.states, self.actions, self.depth = states, actions, depth
 
     @property
-    def features(self) -> int:
+    def width(self) -> int:
         """Numbers of an action's part of the output, and of the common one."""
         return self.own.width + self.depth
 
     def begin(self, rows: tuple[int, ...]) -> State:
         """Nothing seen."""
         s, a, width = len(self.states), self.actions, self.own.width
-        shapes = (s, a, width), (s, a, s), (width,), ((a + 1) * self.features,)
+        shapes = (s, a, width), (s, a, s), (width,), ((a + 1) * self.width,)
         return jax.lax.optimization_barrier(State(*(jnp.zeros((*rows, *shape)) for shape in shapes)))
 
     def kept(self, valid: Array, new: State, old: State) -> State:
@@ -80,7 +80,7 @@ class PerPairCore(eqx.Module):
     def __call__(
         self, x: Array, state: State, valid: Array | None = None, fresh: Array | None = None, truncate: int = 0
     ) -> tuple[Array, State]:
-        """x [N, T, d] -> outputs [N, T, (A + 1) * features], the last state. See nn.RecurrentCore."""
+        """x [N, T, d] -> outputs [N, T, (A + 1) * width], the last state. See nn.RecurrentCore."""
         n, t = x.shape[:2]
         keep = jnp.ones((n, t), bool) if valid is None else valid
         forget = jnp.zeros((n, t), bool) if fresh is None else fresh & keep

@@ -193,9 +193,8 @@ class RL2:
         else:
             core = nn.RecurrentCore(inputs, c.width, c.core, key=core_key)
         if c.core in ("per-action", "per-pair"):
-            width = core.features if c.core == "per-pair" else c.width
             policy, value = (
-                PerActionHead(width, c.hidden, spec.action.size, each, key=key)
+                PerActionHead(core.width, c.hidden, spec.action.size, each, key=key)
                 for each, key in ((True, policy_key), (False, value_key))
             )
         else:
@@ -240,8 +239,8 @@ class RL2:
         return memory
 
     def beliefs(self, params: Networks, memory: Memory) -> dict[str, Array]:
-        """The core's output, for pictures: [N, width]. Of memories per action or pair the common cell alone."""
-        return {"memory": params.core.output(memory.state)[:, 0, -self.config.width :]}
+        """The core's output, for pictures: [N, width]. Of memories per action or pair the common part alone."""
+        return {"memory": params.core.output(memory.state)[:, 0, -params.core.width :]}
 
     # -------------------------------------------------------------------------------------------- the sequence
 
