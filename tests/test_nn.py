@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nacre import nn
+from nacre.images import ImageEncoder
 
 
 def test_normaliser_holds_mean_and_variance_of_all_that_was_marked():
@@ -29,3 +31,23 @@ def test_normaliser_is_unchanged_by_nothing():
     scale = nn.Normaliser(2).include(jnp.ones((4, 2)), jnp.ones(4, bool))
     same = scale.include(jnp.full((4, 2), 9.0), jnp.zeros(4, bool))
     jax.tree.map(np.testing.assert_array_equal, scale, same)
+
+
+@pytest.mark.parametrize("shape", [(11, 11, 3), (8, 5, 2)])
+def test_images_are_convolved_as_by_xla(shape):
+    """Our products of patches are its convolution with stride 2 and even padding."""
+    eyes = ImageEncoder(shape, (4,), 6, key=jax.random.key(0))
+    images = np.random.default_rng(0).normal(size=(2, 7, *shape)).astype(np.float32)
+    flat = images.reshape(14, *shape)
+    pads = [(n // 2, n - n // 2) for n in (2 * -(-side // 2) + 1 - side for side in shape[:2])]
+
+    @jax.jit
+    def both(eyes, x):
+        h = jax.lax.conv_general_dilated(
+            flat, eyes.filters[0], (2, 2), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return eyes(x), jax.nn.relu(eyes.last(jax.nn.relu(h + eyes.biases[0]).reshape(14, -1)))
+
+    found, expected = both(eyes, images.reshape(2, 7, -1))
+    assert found.shape == (2, 7, 6)
+    np.testing.assert_allclose(found.reshape(14, 6), expected, atol=1e-5)

@@ -303,34 +303,6 @@ def _sweep_back(cell, kept, wanted):
 _sweep.defvjp(_sweep_forward, _sweep_back)
 
 
-class ImageEncoder(eqx.Module):
-    """Convolutions of 3 x 3 with ReLUs, the first with stride 1 and the others with 2, then a layer: images -> features."""
-
-    filters: tuple[Array, ...]  # [3, 3, in, out]
-    biases: tuple[Array, ...]
-    last: MLP
-    shape: tuple[int, ...] = eqx.field(static=True)  # (H, W, C)
-
-    def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...], out: int, *, key: Array):
-        keys, filters = jax.random.split(key, len(channels) + 1), []
-        for k, n_in, n_out in zip(keys, (shape[2], *channels), channels, strict=False):
-            bound = (6 / (9 * n_in)) ** 0.5  # He et al. 2015
-            filters.append(jax.random.uniform(k, (3, 3, n_in, n_out), minval=-bound, maxval=bound))
-        side = [-(-size // 2 ** (len(channels) - 1)) for size in shape[:2]]
-        size = side[0] * side[1] * channels[-1]
-        self.filters, self.biases, self.shape = tuple(filters), tuple(jnp.zeros(n) for n in channels), shape
-        self.last = MLP((size, out), key=keys[-1], out_scale=size**-0.5)
-
-    def __call__(self, x: Array) -> Array:
-        """Flattened images [..., H * W * C] -> [..., out]."""
-        h = x.reshape(-1, *self.shape)
-        for i, (kernel, bias) in enumerate(zip(self.filters, self.biases, strict=True)):
-            stride = (2, 2) if i else (1, 1)
-            h = jax.lax.conv_general_dilated(h, kernel, stride, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            h = jax.nn.relu(h + bias)
-        return jax.nn.relu(self.last(h.reshape(h.shape[0], -1))).reshape(*x.shape[:-1], -1)
-
-
 class ContextEncoder(eqx.Module):
     """Factors of a posterior over the task. mlp: one per transition of the context; recurrent: one for its sequence."""
 

@@ -21,7 +21,7 @@ from nacre.envs.tabular import TabularMdp
 from nacre.evaluate import Oracle
 from nacre.per_action import PerActionCore
 from nacre.updates import baselines, ppo
-from nacre.updates.trials import learnt_from, sequences
+from nacre.updates.trials import learnt_from, packed, sequences
 
 KEY = jax.random.key(0)
 TINY = dict(width=8, tasks_per_iteration=6, updates_per_epoch=2, epochs=2)
@@ -272,7 +272,7 @@ def test_memory_lasts_as_long_as_it_should(reset, kept):
 @partial(jax.jit, static_argnums=0)
 def core_inputs(rl2: RL2, seen):
     before = seen.obs, seen.obs_before, seen.action_before, seen.reward_before, seen.over_before, seen.begun
-    return rl2.inputs(rl2.networks(KEY), *before)
+    return rl2.inputs(*before)
 
 
 def test_first_input_of_a_trial_is_zero_and_later_ones_tell_the_step_before():
@@ -495,15 +495,29 @@ def test_discount_rises_as_its_horizon_grows_geometrically():
 
 
 def test_images_go_through_convolutions_and_only_there():
-    env = Maze(size=3, view=1, observations="image", episodes=1)
-    rl2 = make(env, channels=(4, 5), image_features=6)
-    nets, data = trials(rl2, env)
-    batch, _, value = swept(rl2, env.spec, nets, data)
-    assert nets.core.into.shape[0] == 6 + 4 + 2 and nets.eyes.filters[1].shape == (3, 3, 4, 5)
-    valid = np.asarray(batch.valid)
-    np.testing.assert_allclose(np.asarray(value)[valid], np.asarray(batch.extras["value"])[valid], atol=1e-5)
-    grads = jax.jit(jax.grad(lambda n: jnp.square(rl2.sweep(n, batch)[1]).sum()))(nets)
-    assert all(np.abs(f).max() > 0 for f in grads.eyes.filters)
+    """Looked at once in learning and twice in acting, in rows of their own or together: the core sees the same."""
+    env = Maze(size=3, view=1, observations="image", episodes=2)
+    options = dict(channels=(4, 5), image_features=6, input_obs=True)
+    rl2, together = make(env, **options), make(env, pack_rows=4, **options)
+
+    @jax.jit
+    def found(key):
+        nets = jax.tree.map(lambda x: x * 3 + 0.1, rl2.networks(key))  # with biases, nothing does not look like zeros
+        data, _ = rollout.trial(env, rl2, nets, env.sample_tasks(key, 6), key, episodes=2, explore=True)
+        batch = sequences(data, env.spec)
+        cut = jnp.arange(batch.valid.shape[1]) < jnp.asarray([72, 30, 40, 72, 60, 12])[:, None]
+        batch = batch._replace(valid=batch.valid & cut)
+        rows, valid, held = packed((batch,), batch.valid, 4)
+        rows = rows[0]._replace(valid=valid)
+        slope = jax.grad(lambda n: (jnp.square(rl2.sweep(n, batch)[1]) * batch.weight).sum())(nets)
+        return nets, batch, rl2.sweep(nets, batch)[1], rows, together.sweep(nets, rows)[1], held, slope
+
+    nets, batch, value, rows, packed_value, held, slope = jax.device_get(found(KEY))
+    assert nets.core.into.shape[0] == 2 * 6 + 4 + 2 and nets.eyes.filters[1].shape == (3, 3, 4, 5)
+    assert held == 1.0 and not batch.valid.all() and (nets.eyes(jnp.zeros(env.spec.obs_size)) > 0).any()
+    np.testing.assert_allclose(value[batch.valid], batch.extras["value"][batch.valid], atol=1e-4)
+    np.testing.assert_allclose(packed_value[rows.valid], rows.extras["value"][rows.valid], atol=1e-4)
+    assert all(np.abs(f).max() > 0 for f in slope.eyes.filters)
     assert jax.eval_shape(make(FAMILIES["discrete"]).networks, KEY).eyes is None
 
 

@@ -25,6 +25,7 @@ from jax import Array
 from nacre import nn
 from nacre.attention import AttentionCore
 from nacre.distributions import Actions
+from nacre.images import ImageEncoder
 from nacre.per_action import PerActionCore, PerActionHead
 from nacre.per_pair import PerPairCore
 from nacre.types import (
@@ -57,9 +58,7 @@ class Config:
     image_features: int = 64  # numbers that they make of an image
     input_obs: bool = False  # the core sees the observation before, too, to which the action and reward before belong
     hidden: tuple[int, ...] = ()  # layers between the core and each head
-    memory_reset: Literal["trial", "episode"] = (
-        "trial"  # when h is forgotten; episode: no meta-learning, for comparison
-    )
+    memory_reset: Literal["trial", "episode"] = "trial"  # when h is forgotten; episode: no meta-learning
     input_reset: bool = False  # the first step of an episode sees zeros instead of the action, reward and end before it
     advantages: Literal["trial", "episode"] = "trial"  # trial: credit crosses episodes
     baseline: Literal["learnt", "linear"] = "learnt"  # linear: fitted to each task's returns, as in rllab and ProMP
@@ -68,9 +67,7 @@ class Config:
     tasks: Literal["fresh", "fixed"] = "fresh"  # fresh: drawn from the family's distribution; fixed: its training tasks
     learn_from: Literal["reward", "regret"] = "reward"  # regret: of each action, which families know in training
     tasks_per_iteration: int = 100
-    pack_rows: int = (
-        0  # for learning, trials that end early are laid one after another into so many rows; 0: a row for each
-    )
+    pack_rows: int = 0  # rows into which trials that end early are laid one after another; 0: a row for each
     updates_per_epoch: int = 1  # minibatches
     epochs: int = 5
     learning_rate: float = 1e-3  # Adam
@@ -80,7 +77,7 @@ class Config:
     discount: float = 0.99
     first_discount: float = 0.0  # with which training begins; 0: with `discount`
     discount_env_steps: int = (
-        0  # by which it has risen to `discount`, its horizon 1 / (1 - discount) growing geometrically
+        0  # by which its horizon 1 / (1 - discount) has grown, geometrically, to that of `discount`
     )
     gae_decay: float = 1.0  # lambda
     clip: float = 0.2  # of PPO's ratio
@@ -126,7 +123,7 @@ class Config:
 
 
 class Networks(eqx.Module):
-    eyes: nn.ImageEncoder | None  # where observations are images
+    eyes: ImageEncoder | None  # where observations are images
     core: nn.RecurrentCore | AttentionCore | PerActionCore | PerPairCore
     policy: nn.MLP | PerActionHead
     value: nn.MLP | PerActionHead
@@ -181,7 +178,7 @@ class RL2:
         core_key, policy_key, value_key, eyes_key = jax.random.split(key, 4)
         eyes, size = None, spec.obs_size
         if spec.image_shape:
-            eyes, size = nn.ImageEncoder(spec.image_shape, c.channels, c.image_features, key=eyes_key), c.image_features
+            eyes, size = ImageEncoder(spec.image_shape, c.channels, c.image_features, key=eyes_key), c.image_features
         inputs = size * (1 + c.input_obs) + spec.action.size + 2
         if c.core == "attention":
             room = self.trial_episodes * spec.horizon
@@ -221,7 +218,8 @@ class RL2:
         return recurrent.begin(self.spec, params.core, rows)
 
     def act(self, params: Networks, memory: Memory, obs: Array, key: Array, explore: bool):  # L3, L6
-        x = self.inputs(params, obs, memory.obs, memory.action, memory.reward, memory.over, memory.begun)
+        seen = self.see(params, obs), self.see(params, memory.obs) if self.config.input_obs else None
+        x = self.inputs(*seen, memory.action, memory.reward, memory.over, memory.begun)
         before = memory.state
         if self.config.memory_reset == "episode":
             before = params.core.kept(memory.begun > 0, before, params.core.begin(memory.begun.shape))
@@ -244,12 +242,14 @@ class RL2:
 
     # -------------------------------------------------------------------------------------------- the sequence
 
+    def see(self, nets: Networks, obs: Array) -> Array:
+        """Features of images, and other observations as they are."""
+        return obs if nets.eyes is None else nets.eyes(obs)
+
     def inputs(
-        self, nets: Networks, obs: Array, obs_before: Array, action: Array, reward: Array, over: Array, begun: Array
+        self, obs: Array, obs_before: Array | None, action: Array, reward: Array, over: Array, begun: Array
     ) -> Array:
         """What the core sees, [..., d]; all but obs are of the step before."""
-        if nets.eyes is not None:
-            obs, obs_before = nets.eyes(obs), nets.eyes(obs_before) if self.config.input_obs else obs_before
         before = jnp.concatenate([action, reward[..., None], over[..., None]], axis=-1)
         if self.config.input_obs:
             before = jnp.concatenate([obs_before, before], axis=-1)
@@ -260,10 +260,11 @@ class RL2:
     def sweep(self, nets: Networks, trials: Sequences) -> tuple[Actions, Array]:
         """The core over whole trials -> distributions of actions [N, L] and values [N, L]."""
         t, c = trials, self.config
-        x = self.inputs(nets, t.obs, t.obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
-        fresh = t.begun == 0 if c.memory_reset == "episode" else None
-        if c.pack_rows and fresh is None:
-            fresh = (t.begun == 0) & (t.episode == 0)
+        now, before = self.see(nets, t.obs), t.obs_before
+        if nets.eyes is not None and c.input_obs:  # an image is looked at once, not twice
+            before = t.of_step_before(now, nets.eyes(jnp.zeros_like(t.obs[0, 0])))
+        x = self.inputs(now, before, t.action_before, t.reward_before, t.over_before, t.begun)
+        fresh = t.begun == 0 if c.memory_reset == "episode" else t.first if c.pack_rows else None
         if c.core == "attention":
             h = nets.core(x, t.valid, fresh)
         else:

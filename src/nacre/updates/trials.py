@@ -37,6 +37,15 @@ class Sequences(NamedTuple):
     def weight(self) -> Array:
         return self.valid.astype(jnp.float32)
 
+    @property
+    def first(self) -> Array:
+        """bool: the first step of its trial. Rows may hold several (`packed`)."""
+        return (self.begun == 0) & (self.episode == 0) & self.valid
+
+    def of_step_before(self, x: Array, nothing: Array) -> Array:
+        """x [N, L, d] of the valid step before each; `nothing` [d] at the first of a trial."""
+        return jnp.where(self.first[..., None], nothing, step_before(x, self.valid))
+
 
 def encoded(spec: EnvSpec, action: Array) -> Array:
     """[..., A] for networks: one-hot where actions are discrete."""
@@ -55,20 +64,21 @@ def episode_ends(data: Trajectory) -> Array:
     return (data.terminal | data.info.get("truncated", False) | limit) & data.valid
 
 
+def step_before(x: Array, valid: Array) -> Array:
+    """x [N, L, ...] of the last valid step before each; zero where there is none."""
+    last = jax.lax.cummax(jnp.where(valid, jnp.arange(valid.shape[1]), -1), axis=1)
+    last = jnp.concatenate([jnp.full_like(last[:, :1], -1), last[:, :-1]], axis=1)
+    last = last.reshape(last.shape + (1,) * (x.ndim - 2))
+    return jnp.where(last < 0, 0, jnp.take_along_axis(x, jnp.maximum(last, 0), axis=1))
+
+
 def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
     """Trials [K, N, 1, T] one after another along time."""
     k, _, _, t = data.reward.shape
     valid, steps, over = along(data.valid), jnp.arange(k * t), along(episode_ends(data))
 
     def before(x):
-        """x of the last valid step before each."""
-
-        def carry(held, now):
-            value, counts = now
-            return jnp.where(counts.reshape(counts.shape + (1,) * (value.ndim - 1)), value, held), held
-
-        _, found = jax.lax.scan(carry, jnp.zeros_like(x[:, 0]), (x.swapaxes(0, 1), valid.swapaxes(0, 1)))
-        return found.swapaxes(0, 1)
+        return step_before(x, valid)
 
     obs, action, reward = along(data.obs), along(data.action), along(data.reward)
     over_before = before(over.astype(jnp.float32))
