@@ -29,7 +29,7 @@ def trained(name: str, seed: int, runs: Path) -> Path:
     out = runs / f"{name}-seed-{seed}"
     if not (out / "result.json").exists():
         how = ["--resume", out] if (out / "config.json").exists() else [name, FAMILY, "--seed", seed, "--out", out]
-        subprocess.run([sys.executable, "-m", "nacre.cli", "train", *map(str, how)], check=True)
+        subprocess.run([sys.executable, "-m", "nacre", "train", *map(str, how)], check=True)
     return out
 
 

@@ -36,7 +36,7 @@ sys.exit(cli.main())"""
 
 def start(*words, measure=True):
     """A process; one that does not measure what it trained ends some seconds earlier."""
-    code = ["-m", "nacre.cli"] if measure else ["-c", UNMEASURED]
+    code = ["-m", "nacre"] if measure else ["-c", UNMEASURED]
     command = [sys.executable, *code, *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -366,5 +366,5 @@ def test_the_command_of_a_python_run_can_be_typed(tmp_path):
 
 def test_module_runs_as_a_script():
     environ = {**os.environ, "PYTHONWARNINGS": "error"}
-    done = subprocess.run([sys.executable, "-m", "nacre.cli", "list"], capture_output=True, env=environ, check=False)
+    done = subprocess.run([sys.executable, "-m", "nacre", "list"], capture_output=True, env=environ, check=False)
     assert done.returncode == 0 and b"pearl" in done.stdout and Path(sys.executable).exists()

@@ -224,6 +224,3 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check-env": check_env,
     "doctor": doctor,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())
