@@ -31,6 +31,7 @@ FAST = {
     # Four tasks, so few of them suffice for more iterations; smaller inner steps hardly move what is paid so rarely.
     "point-corners": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_400_000),
     "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_880_000),
+    "point-walls": dict(inner_rate=1.0, env_steps=6_000_000),
 }
 TASKS, EPISODES = 40, 20
 
