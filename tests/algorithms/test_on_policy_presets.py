@@ -5,7 +5,7 @@ import pytest
 from nacre._settings import LoopConfig
 from nacre.algorithms import registry
 from nacre.envs.registry import FAMILIES, VARIANTS, make_family
-from nacre.presets import e_maml, maml, promp, rl2, varibad
+from nacre.presets import e_maml, maesn, maml, promp, rl2, varibad
 
 LOOP = {field for field in LoopConfig.__dataclass_fields__}
 EXTRA = {"ml10", "ml25", "ml45"}
@@ -13,7 +13,8 @@ EXTRA = {"ml10", "ml25", "ml45"}
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(VARIANTS) - EXTRA))
 @pytest.mark.parametrize(
-    ("algorithm", "presets"), [("rl2", rl2), ("varibad", varibad), ("maml", maml), ("e-maml", e_maml), ("promp", promp)]
+    ("algorithm", "presets"),
+    [("rl2", rl2), ("varibad", varibad), ("maml", maml), ("e-maml", e_maml), ("promp", promp), ("maesn", maesn)],
 )
 def test_each_family_has_presets(algorithm, presets, family):
     env = make_family(family)
@@ -59,6 +60,12 @@ def test_presets_of_bandits_follow_pulls():
     mdp = lambda n: rl2.preset("fast", "tabular-mdp", make_family("tabular-mdp", episodes=n).spec)  # noqa: E731
     assert [mdp(n)["tasks_per_iteration"] for n in (10, 25, 100)] == [256, 192, 48]
     assert [mdp(n)["discount"] for n in (10, 25, 100)] == [0.97, 0.99, 0.995]
+
+
+def test_maesn_on_bodies_adapts_by_the_dense_reward_on_every_back_end():
+    for spec in (make_family("wheeled-robot").spec, make_family("wheeled-robot", backend="mjx").spec):
+        assert maesn.preset("fast", "wheeled-robot", spec)["inner_reward"] == "train"
+    assert maesn.preset("fast", "sparse-point-robot", make_family("sparse-point-robot").spec)["inner_reward"] == "seen"
 
 
 def test_paper_presets_of_gradient_agents_count_their_env_steps():
