@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nacre import _doctor, cli, runs
+from nacre import _cli_train, _doctor, cli, runs
+from nacre._errors import UserError
 
 TINY = """--hidden 8 --encoder-hidden 8 --meta-batch 2 --batch-size 4 --context-batch 6 --initial-steps 10
 --tasks-per-iteration 2 --prior-steps 10 --extra-steps 10 --updates-per-iteration 100 --updates-per-slice 10
@@ -240,6 +241,20 @@ def test_mistakes_with_a_run(trained, capsys, words, message):
     code, out, err = nacre(capsys, *(word.format(run=trained[0]) for word in words))
     assert code == 2 and out == "" and "Traceback" not in err
     assert re.search(message, err)
+
+
+@pytest.mark.parametrize(("words", "asked"), [
+    ([], (None, False)), (["--env-steps", "1000"], (1000, False)), (["--env-steps=1000", "--quiet"], (1000, True)),
+    (["--env_steps", "2_000"], (2000, False)), (["point-robot"], None),
+])  # fmt: skip
+def test_env_steps_that_the_run_has_are_asked_for_too(trained, words, asked):
+    """A run that ended by its minutes goes on to the env steps that it was begun with."""
+    run = runs.open_run(trained[0])
+    if asked is None:
+        with pytest.raises(UserError, match="another algorithm"):
+            _cli_train.same_settings(run, words)
+    else:
+        assert _cli_train.same_settings(run, words) == asked
 
 
 def test_a_run_that_was_cut_off_while_it_was_measured_is_measured(trained, capsys):

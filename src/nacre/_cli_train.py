@@ -325,7 +325,10 @@ def same_settings(run: Any, words: list[str]) -> tuple[int | None, bool]:
     changed: dict[str, tuple] = {}
     for before, after, prefix in zip(defaults, found, ("", "", "", "env."), strict=True):
         changed |= {prefix + name: (getattr(before, name), new) for name, new in changes(before, after).items()}
-    env_steps, quiet = changed.pop("env_steps", (None, None))[1], changed.pop("quiet", (None, False))[1]
+    changed.pop("env_steps", None)
+    # asked for even where it is what the run has: one that ended by its minutes goes on to it
+    asked = any(word.split("=")[0].replace("_", "-") == "--env-steps" for word in words)
+    env_steps, quiet = found[1].env_steps if asked else None, changed.pop("quiet", (None, False))[1]
     different += [f"{name} {new!r} (the run has {old!r})" for name, (old, new) in changed.items()]
     if different:
         raise UserError(
