@@ -6,6 +6,7 @@ Object-oriented matplotlib only, imported when a picture is made. Imports nothin
 import functools
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -93,10 +94,13 @@ def shot_colours(shots: int) -> tuple[Any, Any]:
     return BoundaryNorm(np.arange(shots + 1) - 0.5, 256), task_colours()
 
 
+LETTERS = 10  # of a label, per inch of a figure's height
+
+
 def colour_bar(figure: Any, axes: Any, mappable: Any, label: str) -> Any:
-    """One bar beside all axes."""
+    """One bar beside all axes. Its label breaks into lines where the figure is low."""
     bar = figure.colorbar(mappable, ax=axes, aspect=30, pad=0.015, fraction=0.03)
-    bar.set_label(label)
+    bar.set_label(textwrap.fill(label, max(12, round(LETTERS * figure.get_figheight()))))
     bar.outline.set_visible(False)
     return bar
 
