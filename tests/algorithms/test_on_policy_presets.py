@@ -68,6 +68,11 @@ def test_maesn_on_bodies_adapts_by_the_dense_reward_on_every_back_end():
     assert maesn.preset("fast", "sparse-point-robot", make_family("sparse-point-robot").spec)["inner_reward"] == "seen"
 
 
+def test_large_mazes_take_more_env_steps():
+    steps = [rl2.preset("fast", "maze", make_family("maze", size=size).spec)["env_steps"] for size in (5, 9)]
+    assert steps == [6_000_000, 40_000_000]
+
+
 def test_paper_presets_of_gradient_agents_count_their_env_steps():
     """500 iterations of 40 tasks x 20 episodes x 200 env steps, before and after an inner step: the PEARL paper's 160 million."""
     spec = make_family("cheetah-vel").spec

@@ -39,6 +39,8 @@ MAZE = dict(
     learning_rate=2e-3, gae_decay=0.9, discount=0.97, entropy_weight=0.02, learn_from="regret", env_steps=6_000_000,
     decay_env_steps=6_000_000,
 )  # fmt: skip
+# Of 9 x 9 cells few targets are met at first, so that iterations are long; fewer trials in each leave time for more of them.
+LARGE_MAZE = dict(MAZE, tasks_per_iteration=64, env_steps=40_000_000, decay_env_steps=40_000_000)
 # Most episodes end within eleven of their 51 env steps, by death or for want of energy.
 KRAZY = dict(
     core="gru", width=128, epochs=4, updates_per_epoch=4, max_gradient=0.5, tasks_per_iteration=256, pack_rows=96,
@@ -75,6 +77,8 @@ def fast(family: str, spec: EnvSpec) -> dict:
     if family == "tabular-mdp":
         found = SHORT_MDP if spec.trial_episodes <= 10 else MIDDLE_MDP if spec.trial_episodes <= 25 else LONG_MDP
         return dict(found, tasks_per_iteration=min(256, max(16, 48_000 // trial // 16 * 16)))
+    if family == "maze" and spec.horizon > 100:
+        return LARGE_MAZE
     if family in DISCRETE:
         return DISCRETE[family]
     if not spec.discrete:
