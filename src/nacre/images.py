@@ -10,13 +10,11 @@ from nacre.nn import MLP
 
 def _convolved(x: Array, kernel: Array) -> Array:
     """A convolution with stride 2 over images [N, H, W, in], padded evenly, kernel [3, 3, in, out]. As one product of all
-    patches: on a CPU XLA's convolutions are ten times slower than this inside of a loop, where all of ours are."""
-    (n, *size, _), pads = x.shape, [(0, 0)]
-    outs = [-(-side // 2) for side in size]
-    for side, out in zip(size, outs, strict=True):
-        more = max(2 * (out - 1) + 3 - side, 0)
-        pads.append((more // 2, more - more // 2))
-    x = jnp.pad(x, (*pads, (0, 0)))
+    patches: on a CPU XLA's convolutions are ten times slower than this inside of a loop, where all of ours are
+    (benchmarks/image_speed.py)."""
+    n, *size, _ = x.shape
+    pads = jax.lax.padtype_to_pads(size, (3, 3), (2, 2), "SAME")
+    x, outs = jnp.pad(x, ((0, 0), *pads, (0, 0))), [-(-side // 2) for side in size]
     height, width = (2 * out - 1 for out in outs)
     patches = jnp.concatenate(
         [x[:, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)], axis=-1
@@ -26,7 +24,7 @@ def _convolved(x: Array, kernel: Array) -> Array:
 
 class ImageEncoder(eqx.Module):
     """Convolutions of 3 x 3 with stride 2 and ReLUs, then a layer: images -> features. Stride 2 from the first one on, as
-    RL^2's visual maze has it: with 1 a gradient takes six times as long on a CPU."""
+    RL^2's visual maze has it: with 1 there are four times as many patches."""
 
     filters: tuple[Array, ...]  # [3, 3, in, out]
     biases: tuple[Array, ...]

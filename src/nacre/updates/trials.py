@@ -1,5 +1,6 @@
 """Trials as sequences, for agents that learn within them: what came before each env step, and advantages along the trial."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -76,10 +77,7 @@ def sequences(data: Trajectory, spec: EnvSpec) -> Sequences:
     """Trials [K, N, 1, T] one after another along time."""
     k, _, _, t = data.reward.shape
     valid, steps, over = along(data.valid), jnp.arange(k * t), along(episode_ends(data))
-
-    def before(x):
-        return step_before(x, valid)
-
+    before = partial(step_before, valid=valid)
     obs, action, reward = along(data.obs), along(data.action), along(data.reward)
     over_before = before(over.astype(jnp.float32))
     return Sequences(
