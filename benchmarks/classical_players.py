@@ -102,6 +102,9 @@ def main() -> None:
                 f"  {name:<30}{found.mean():8.2f} +- {error:.2f}   published {published.get(name, '-'):>7}   {note:<16}"
             )
             print(f"{line}{time.perf_counter() - start:6.0f} s", flush=True)
+        if args.family == "bandit" and numbers[0] <= 14:
+            best = bandit_players.best_sum(numbers[1], numbers[0])
+            print(f"  {'best possible, exact':<30}{best:8.3f}   over all tasks, these or others", flush=True)
         oracle = scores(env, Oracle(env), tasks, run)
         print(f"  {'knows the task':<30}{oracle.mean():8.2f} +- {oracle.std() / len(oracle) ** 0.5:.2f}", flush=True)
 

@@ -75,6 +75,20 @@ def test_players_have_their_published_scores():
     assert mean["Thompson sampling"] < mean["optimistic Thompson sampling"] < mean["Gittins index"]
 
 
+def test_best_sum_is_that_by_hand_and_near_the_gittins_index():
+    assert bandit_players.best_sum(1, 7) == pytest.approx(3.5)  # nothing to choose
+    assert bandit_players.best_sum(2, 2) == pytest.approx(1 / 2 + (1 / 2) * (2 / 3) + (1 / 2) * (1 / 2))
+    # three pulls of two arms: a win is stayed with; after a loss the other arm, and after two losses it does not matter
+    third = (2 / 3) * (3 / 4) + (1 / 3) * (1 / 2), (1 / 2) * (2 / 3) + (1 / 2) * (1 / 3)
+    assert bandit_players.best_sum(2, 3) == pytest.approx(1 / 2 + (2 / 3 + third[0]) / 2 + (1 / 2 + third[1]) / 2)
+    assert bandit_players.best_sum(10, 10) == bandit_players.best_sum(50, 10) > bandit_players.best_sum(5, 10)
+    env = Bandit(arms=5, pulls=10)
+    sums = scores(env, env.players()["Gittins index"], env.sample_tasks(KEY, 20_000))  # near to the best there is
+    assert abs(sums.mean() - bandit_players.best_sum(5, 10)) < 3 * sums.std() / len(sums) ** 0.5 + 0.02
+    with pytest.raises(ValueError, match="arms=0"):
+        bandit_players.best_sum(0, 3)
+
+
 @pytest.mark.parametrize("name", ["Thompson sampling", "UCB1", "Gittins index"])
 def test_regret_falls(name):
     """They find the best arm: the last pulls of a long trial lose little, the first ones as much as random."""
