@@ -128,7 +128,9 @@ def best_sum(arms: int, pulls: int) -> float:
     arms, 70 thousand with 14, and then soon too many. Raises ValueError for impossible sizes.
     """
     if arms < 1 or pulls < 0:
-        raise ValueError(f"a bandit needs at least one arm and no negative number of pulls, got arms={arms}, pulls={pulls}")
+        raise ValueError(
+            f"a bandit needs at least one arm and no negative number of pulls, got arms={arms}, pulls={pulls}"
+        )
 
     @functools.cache
     def worth(seen: tuple[tuple[int, int], ...], left: int) -> float:
