@@ -52,6 +52,7 @@ _BODY = dict(
     temperature=0.25, initial_steps=400, tasks_per_iteration=10, prior_steps=200, extra_steps=400, lead_prior=False,
     updates_per_iteration=1500,
 )  # fmt: skip
+_PARAMS = dict(_BODY, context_next_obs=True, meta_batch=8, decay_updates=90_000, env_steps=390_000)
 _ANT_GOAL = dict(
     _BODY, decay_from=120_000, decay_updates=240_000, discount=0.98, kl_weight=1.0, factors="matrix", meta_batch=4,
     temperature=1.0, updates_per_iteration=2500, env_steps=636_000,
@@ -95,8 +96,8 @@ FAST = {
         kl_weight=0.05, meta_batch=4, normalise_obs=True, critic_norm=True, env_steps=490_000,
     ),
     # At temperature 1 the contexts that it learns from differ so from those of a trial that adaptation does harm.
-    "walker-params": dict(_BODY, context_next_obs=True, meta_batch=8, decay_updates=90_000, env_steps=390_000),
-    "hopper-params": dict(**_BODY, context_next_obs=True, decay_updates=140_000, env_steps=580_000),
+    "walker-params": _PARAMS,
+    "hopper-params": _PARAMS,
     # A reward tells one linear equation for the goal's place (and its square), which is what a matrix factor holds. Contexts
     # of one to three stretches, as a trial has, from all data. To step closer is already the best, so the discount is low,
     # and what one action is worth is not lost in the value's range.
