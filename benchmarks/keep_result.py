@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-MOST_TASKS = 200  # with more, numbers per task are left out, so that files stay small
+MOST_NUMBERS = 5000  # with more, those per task are left out, so that files stay small
 
 
 def curve(folder: Path) -> list[dict]:
@@ -31,7 +31,7 @@ def evidence(run: Path) -> dict:
     folders = sorted(run.glob("seed-*")) or [run]
     result = run / "result.json"
     found = json.loads(result.read_text()) if result.exists() else None
-    if found and len(found["per_task"]) > MOST_TASKS:  # the intervals are worked out already
+    if found and len(found["per_task"]) * len(found["shots"]) > MOST_NUMBERS:  # the intervals are worked out already
         found = {k: v for k, v in found.items() if k not in ("per_task", "task_params", "success_per_task")}
     return {
         "command": re.sub(
