@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components, shortest_path
 
 from nacre import rollout
-from nacre.envs import maze, maze_pictures
+from nacre.envs import maze, maze_layout, maze_pictures
 from nacre.envs.check_env import check_env
 from nacre.envs.maze import MOVES, Maze, Task
 from nacre.envs.registry import make_family
@@ -70,8 +70,8 @@ def test_mazes_are_spanning_trees(size):
 def test_trees_are_those_of_least_weight():
     """Kruskal's algorithm in a loop."""
     weights = np.asarray(jax.random.uniform(KEY, (5, 24)))
-    pairs, _ = maze.edges(4)
-    found = np.asarray(maze.spanning_tree(jnp.asarray(weights), 4))
+    pairs, _ = maze_layout.edges(4)
+    found = np.asarray(maze_layout.spanning_tree(jnp.asarray(weights), 4))
     for row, chosen in zip(weights, found, strict=True):
         group, tree = np.arange(16), np.zeros(24, bool)
         for edge in np.argsort(row):
@@ -79,6 +79,26 @@ def test_trees_are_those_of_least_weight():
             if a != b:
                 tree[edge], group[group == a] = True, b
         np.testing.assert_array_equal(chosen, tree)
+
+
+def test_small_mazes_are_closed_squares_of_all_sizes():
+    env = Maze(size=6, smallest=3)
+    tasks = jax.tree.map(np.asarray, env.sample_tasks(KEY, 4000))
+    reached = np.asarray(maze.distances(tasks)) < 36
+    side = np.sqrt(reached.sum(axis=1)).astype(int)
+    np.testing.assert_allclose(np.bincount(side)[3:], 1000, rtol=0.12)  # alike often
+    number = np.arange(36)
+    square = (number % 6 < side[:, None]) & (number // 6 < side[:, None])
+    np.testing.assert_array_equal(reached, square)
+    row = np.arange(4000)
+    assert square[row, tasks.start].all() and square[row, tasks.target].all() and (tasks.start != tasks.target).all()
+    within = (tasks.passages * square[..., None]).sum(axis=(1, 2)) / 2
+    np.testing.assert_array_equal(within, side**2 - 1)  # trees
+    whole = side == 6
+    counts = np.bincount(tasks.start[whole], minlength=36)
+    np.testing.assert_allclose(counts, whole.sum() / 36, rtol=0.7)
+    for given in (env.train_tasks, env.test_tasks):  # what is measured on has the full size
+        assert (np.asarray(maze.distances(given)) < 36).all()
 
 
 def test_openings():
@@ -303,6 +323,8 @@ def test_contract():
 
 
 @pytest.mark.parametrize(("params", "message"), [
+    ({"smallest": 1}, "smallest must be 0 .*got 1"),
+    ({"size": 4, "smallest": 5}, "smallest must be 0 .*2 to size, 4, got 5"),
     ({"size": 2}, "size must be at least 3"),
     ({"view": 0}, "view must be at least 1"),
     ({"view": 5}, "view must be less than size, 5.*got 5"),

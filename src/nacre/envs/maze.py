@@ -1,7 +1,6 @@
 """Random mazes: an open stand-in for the visual maze of RL^2 (Duan et al. 2016, arXiv:1611.02779, section 3.3). Pure JAX.
 
-Layout, start and target stay the same through a trial; every episode begins at the start and ends at the target. Cells are
-numbered from the lower left one: cell = y * size + x. Sides and moves are numbered alike: up, right, down, left.
+Layout, start and target stay the same through a trial; every episode begins at the start and ends at the target.
 """
 
 import functools
@@ -14,21 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nacre.types import Discrete, EnvSpec, Step, Trajectory, task_count
+from nacre.envs.maze_layout import (
+    MOVES,
+    SIDES,
+    Task,
+    distances,
+    draw,
+    from_numbers,
+    offsets,
+    shortest,
+    shortest_way,
+)  # fmt: skip
+from nacre.types import Discrete, EnvSpec, Step, Trajectory
 
 TASK_SEED = 1337
-MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # (x, y): up, right, down, left
-SIDES = ("up", "right", "down", "left")
 TARGET, BUMP, STEP = 1.0, -0.001, -0.04  # the published rewards: at the target, for a wall, for every env step
 PER_CELL = 4  # env steps of the derived horizon per cell: a walk through a tree and back takes less than two
-
-
-class Task(NamedTuple):
-    """A maze, or n of them with a leading axis."""
-
-    passages: Array  # [cells, 4] bool: whether one can leave the cell by that side
-    start: Array  # cell, int32
-    target: Array  # another cell, int32
 
 
 class State(NamedTuple):
@@ -43,7 +43,7 @@ class Maze:
 
     Mazes are minimum spanning trees of the grid under independent uniform weights (random Kruskal's algorithm; not uniform over
     trees), of whose walls each is then opened with probability `openings`. The start is uniform over cells, the target over
-    the others.
+    the others. A maze smaller than `size`, for those who learn, is a closed square in the lower left of a larger one.
 
     The agent sees its cell and those straight ahead on each side, up to `view` of them or to the next wall: of each its four
     sides and whether it is the target. No position: equal surroundings look equal.
@@ -55,6 +55,9 @@ class Maze:
     horizon: int = 0  # env steps per episode; 0: four per cell
     episodes: int = 3  # of a trial
     openings: float = 0.0  # probability that a wall of the tree is opened; above 0 there are several ways
+    smallest: int = (
+        0  # cells per side of the smallest mazes that learners draw, up to `size` alike often; 0: all have `size`
+    )
     n_train: int = 1000  # fixed training mazes, for agents that cannot draw fresh ones as RL^2 and VariBAD do
     n_test: int = 200  # held-out mazes, the next ones of the same stream
 
@@ -67,6 +70,10 @@ class Maze:
                 raise ValueError(f"maze: {name} must be at least {least}, got {getattr(self, name)}")
         if self.view >= self.size:
             raise ValueError(f"maze: view must be less than size, {self.size}: nobody sees further, got {self.view}")
+        if self.smallest and not 2 <= self.smallest <= self.size:
+            raise ValueError(
+                f"maze: smallest must be 0 (all mazes have size) or 2 to size, {self.size}, got {self.smallest}"
+            )
         if self.observations not in ("symbolic", "image"):
             raise ValueError(f"maze: observations must be 'symbolic' or 'image', got {self.observations!r}")
         if self.horizon and self.horizon < self.size**2 - 1:
@@ -113,7 +120,7 @@ class Maze:
             key = jax.random.key(TASK_SEED)
             for count in (n + 16, 4 * n, 32 * n):
                 keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(count))
-                tasks = jax.tree.map(np.asarray, _draw(keys, self.size, self.openings))
+                tasks = jax.tree.map(np.asarray, draw(keys, self.size, self.openings))
                 flat = np.concatenate([leaf.reshape(count, -1) for leaf in tasks], axis=1)
                 first = np.sort(np.unique(flat, axis=0, return_index=True)[1])
                 if len(first) >= n:
@@ -129,7 +136,7 @@ class Maze:
         return jax.tree.map(lambda leaf: leaf[self.n_train :], self._tasks)
 
     def sample_tasks(self, key: Array, n: int) -> Task:
-        return _draw(jax.random.split(key, n), self.size, self.openings)
+        return draw(jax.random.split(key, n), self.size, self.openings, self.smallest)
 
     # ------------------------------------------------------------------------------------------------------ episodes
 
@@ -191,105 +198,6 @@ class Maze:
         from nacre.envs.maze_pictures import frames
 
         return frames(trial)
-
-
-# ----------------------------------------------------------------------------------------------------------- the layout
-
-
-def offsets(size: int) -> np.ndarray:
-    """What each move adds to the number of the cell, [4]."""
-    return np.array([dx + dy * size for dx, dy in MOVES], np.int32)
-
-
-@functools.cache
-def edges(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of neighbours, [edges, 2], the lower cell first; and the edge at each side of each cell [cells, 4], `edges` where
-    the grid ends."""
-    pairs, at = [], np.full((size * size, 4), 2 * size * (size - 1))
-    for cell in range(size * size):
-        for side, inside in ((0, cell // size < size - 1), (1, cell % size < size - 1)):
-            if inside:
-                neighbour = cell + offsets(size)[side]
-                at[cell, side] = at[neighbour, side + 2] = len(pairs)
-                pairs.append((cell, neighbour))
-    return np.array(pairs), at
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _draw(keys: Array, size: int, openings: float) -> Task:
-    """A task per key, of one draw: random numbers are most of what there is to compile."""
-    pairs, at = edges(size)
-    n, cells = keys.shape[0], size * size
-    u = jax.vmap(lambda key: jax.random.uniform(key, (2 * len(pairs) + 2,)))(keys)
-    weights, wall, ends = jnp.split(u, (len(pairs), 2 * len(pairs)), axis=1)
-    opened = spanning_tree(weights, size) | (wall < openings)
-    passages = jnp.concatenate([opened, jnp.zeros((n, 1), bool)], axis=1)[:, at]
-    start = (ends[:, 0] * cells).astype(jnp.int32)
-    further = 1 + (ends[:, 1] * (cells - 1)).astype(jnp.int32)
-    return Task(passages, start, (start + further) % cells)
-
-
-def spanning_tree(weights: Array, size: int) -> Array:
-    """Which edges are in the minimum spanning tree under weights [n, edges]: [n, edges] bool. Prim's algorithm."""
-    (one, other), cells = edges(size)[0].T, size * size
-
-    def grow(_, carry):
-        inside, tree = carry
-        border = inside[:, one] != inside[:, other]
-        best = jnp.where(border, weights, jnp.inf).argmin(axis=1)[:, None]
-        ends = jnp.asarray(one)[best], jnp.asarray(other)[best]
-        number = jnp.arange(cells)
-        return inside | (number == ends[0]) | (number == ends[1]), tree | (jnp.arange(len(one)) == best)
-
-    first = jnp.broadcast_to(jnp.arange(cells) == 0, (weights.shape[0], cells))
-    return jax.lax.fori_loop(0, cells - 1, grow, (first, jnp.zeros(weights.shape, bool)))[1]
-
-
-def neighbours(values: Array) -> Array:
-    """Values [..., cells] of the neighbour at each side, [..., cells, 4]; where the grid ends it is some other cell's, but no
-    passage leads there."""
-    size = math.isqrt(values.shape[-1])
-    return jnp.stack([jnp.roll(values, -step, axis=-1) for step in offsets(size).tolist()], axis=-1)
-
-
-@jax.jit
-def distances(tasks: Task) -> Array:
-    """Env steps from each cell to the target, [..., cells] int32."""
-    passages = jnp.asarray(tasks.passages)
-    cells = passages.shape[-2]
-    far = jnp.where(jnp.arange(cells) == jnp.asarray(tasks.target)[..., None], 0, cells).astype(jnp.int32)
-
-    def nearer(carry):
-        far, _ = carry
-        less = jnp.minimum(far, jnp.where(passages, neighbours(far), cells).min(axis=-1) + 1)
-        return less, (less != far).any()
-
-    return jax.lax.while_loop(lambda carry: carry[1], nearer, (far, jnp.asarray(True)))[0]
-
-
-@jax.jit
-def shortest_way(tasks: Task) -> Array:
-    """Moves of a shortest way from the start, [cells - 1, B], any ones after the target."""
-    passages, cells = tasks.passages, tasks.passages.shape[-2]
-    down = jnp.where(passages, neighbours(distances(tasks)), cells).argmin(axis=-1)  # [B, cells]
-    step, row = jnp.asarray(offsets(math.isqrt(cells))), jnp.arange(len(tasks.start))
-
-    def go(cell, _):
-        move = down[row, cell]
-        return cell + step[move], move
-
-    return jax.lax.scan(go, tasks.start, None, length=cells - 1)[1]
-
-
-def shortest(tasks: Task) -> np.ndarray:
-    """Length of the shortest way from the start to the target, env steps, [N]."""
-    return np.asarray(distances(tasks))[np.arange(task_count(tasks)), np.asarray(tasks.start)]
-
-
-def from_numbers(numbers: Any) -> Task:
-    """Tasks from their numbers [N, cells * 4 + 2], as results keep them."""
-    numbers = np.asarray(numbers).astype(np.int32)
-    return Task(numbers[:, :-2].reshape(len(numbers), -1, 4) > 0, numbers[:, -2], numbers[:, -1])
 
 
 # ------------------------------------------------------------------------------------------------------- what is seen
