@@ -49,8 +49,17 @@ def test_paper_presets_are_the_official_ones():
     assert varibad.preset("paper", "varibad/ant-dir", spec) == varibad.preset("paper", "ant-dir", spec)
     with pytest.raises(ValueError, match="paper has no bandit"):
         varibad.preset("paper", "bandit", spec)
-    with pytest.raises(ValueError, match="ProMP's for locomotion, which bandit is not"):
-        rl2.preset("paper", "bandit", spec)
+    with pytest.raises(ValueError, match="ProMP's for locomotion; grid-navi is neither"):
+        rl2.preset("paper", "grid-navi", spec)
+
+
+@pytest.mark.parametrize(("family", "params", "trial"), [
+    ("bandit", {"pulls": 10}, 10), ("bandit", {"pulls": 500, "arms": 50}, 500), ("tabular-mdp", {"episodes": 100}, 1000),
+])  # fmt: skip
+def test_paper_preset_of_rl2_has_the_published_batches(family, params, trial):
+    values = rl2.preset("paper", family, make_family(family, **params).spec)
+    assert (values["core"], values["width"], values["discount"], values["gae_decay"]) == ("gru", 256, 0.99, 0.3)
+    assert 0.98 * 250_000 < values["tasks_per_iteration"] * trial <= 250_000 and values["env_steps"] == 250_000_000
 
 
 def test_presets_of_bandits_follow_pulls():

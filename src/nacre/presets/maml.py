@@ -30,7 +30,7 @@ FAST = {
     "maml/point-robot": dict(action_range=1.0, inner_rate=0.5, test_steps=2, later_rate=0.5, env_steps=1_600_000),
     # Four tasks, so few of them suffice for more iterations; smaller inner steps hardly move what is paid so rarely.
     "point-corners": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_400_000),
-    "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_880_000),
+    "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=30_000_000),
     "point-walls": dict(inner_rate=1.0, env_steps=6_000_000),
 }
 TASKS, EPISODES = 40, 20

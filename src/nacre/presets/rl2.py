@@ -1,8 +1,9 @@
-"""RL^2's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and
-rl2_config.json), which is for MuJoCo. `fast`: ours."""
+"""RL^2's configuration per benchmark. `paper`: on bandits and MDPs its own, with a public reproduction's PPO for its TRPO; on
+bodies the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and rl2_config.json). `fast`: ours."""
 
 from nacre.types import EnvSpec
 
+BATCH = 250_000  # env steps of an iteration as published
 PAPER = frozenset(
     "cheetah-dir cheetah-vel ant-dir ant-dir-2d ant-goal ant-goal-no-contact humanoid-dir walker-params hopper-params point-robot "
     "sparse-point-robot".split()
@@ -60,14 +61,29 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     """Values of Config and of the training loop. Raises ValueError where there is no such preset."""
     if name not in ("fast", "paper"):
         raise ValueError(f"unknown preset {name!r}: expected fast or paper")
+    if name == "paper" and family in ("bandit", "tabular-mdp"):
+        return own(spec)
     if name == "paper":
         if family.split("/")[-1] not in PAPER:
             raise ValueError(
-                f"the paper preset of rl2 is ProMP's for locomotion, which {family} is not; use the preset fast"
+                f"the paper preset of rl2 is for bandit and tabular-mdp, and ProMP's for locomotion; {family} is neither; use "
+                "the preset fast"
             )
         return dict(episodes=2, env_steps=100 * 2 * spec.horizon * 501, advantages="episode", input_reset=True, baseline="linear",
                     truncate=32, value_weight=0.0)  # fmt: skip
     return dict(fast(family, spec))
+
+
+def own(spec: EnvSpec) -> dict:
+    """Duan et al. 2016, appendix: a GRU of 256, 250,000 env steps per iteration, 1000 iterations. Clipping instead of TRPO as in
+    the public reproduction lucaslingle/pytorch_rl2 (train.py), whose gradient steps see 480 trials each."""
+    trials = BATCH // (spec.trial_episodes * spec.horizon)
+    parts = max(1, trials // 480)
+    trials -= trials % parts
+    return dict(
+        core="gru", width=256, discount=0.99, gae_decay=0.3, tasks_per_iteration=trials, epochs=8, updates_per_epoch=parts,
+        clip=0.1, entropy_weight=0.01, learning_rate=2e-4, env_steps=1000 * BATCH,
+    )  # fmt: skip
 
 
 def fast(family: str, spec: EnvSpec) -> dict:
