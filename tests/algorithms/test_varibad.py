@@ -135,6 +135,34 @@ def test_subsets_of_beliefs_and_steps_estimate_the_whole():
     np.testing.assert_allclose(mean(official), shrunk * jax.jit(no_kl.elbo.loss)(model, x, KEY)[0], rtol=0.05)
 
 
+def test_subsets_are_of_valid_steps():
+    """Trials of 20, 6 and 1 env steps: as the official code, which draws from as many as a trial has."""
+    valid = (jnp.arange(20) < jnp.array([20, 6, 1])[:, None]).astype(jnp.float32)
+    at, counts = elbo.chosen(KEY, 7, jnp.broadcast_to(jnp.arange(20.0), (3, 20)), valid)
+    assert (at < jnp.array([20, 6, 1])[:, None]).all() and at.shape == (3, 7)
+    np.testing.assert_allclose(counts, np.array([[20], [6], [1]]) / 7 * np.ones(7))
+    many, _ = elbo.chosen(KEY, 19, jnp.broadcast_to(jnp.arange(20.0), (4000, 20)), jnp.tile(valid[1], (4000, 1)))
+    np.testing.assert_allclose(np.bincount(np.asarray(many, int).ravel()) / many.size, 1 / 6, rtol=0.03)
+    nothing, counts = elbo.chosen(KEY, 7, valid, jnp.zeros_like(valid))
+    assert nothing.shape == (3, 7) and not counts.any()
+
+    env = FAMILIES["continuous"]
+    whole = make(env, episodes=1, elbo_weighting="corrected", kl_weight=0.0)
+    part = make(env, episodes=1, elbo_weighting="corrected", kl_weight=0.0, elbo_beliefs=7, elbo_decodes=5)
+    official = make(env, episodes=1, elbo_beliefs=7, elbo_decodes=5, kl_weight=0.0)
+    state, data, tasks = trials(whole, env)
+    x, model = experience(env.spec, data, tasks), sure(state.params.model, 2)
+    lengths = jnp.array([20, 6, 2, 1])[:, None]
+    x = x._replace(valid=x.valid & (jnp.arange(x.valid.shape[1]) < lengths))
+    keys = jax.random.split(KEY, 400)
+    mean = lambda a: np.mean(jax.jit(lambda: jax.lax.map(lambda k: a.elbo.loss(model, x, k)[0], keys))())  # noqa: E731
+    np.testing.assert_allclose(mean(part), jax.jit(whole.elbo.loss)(model, x, KEY)[0], rtol=0.05)
+    alone = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], x) for i in range(4)]
+    loss = jax.jit(whole.elbo.loss)
+    means = [float(loss(model, one, KEY)[0]) / (n * (n + 1)) for one, n in zip(alone, (20, 6, 2, 1), strict=True)]
+    np.testing.assert_allclose(mean(official), 7 * 5 * np.mean(means), rtol=0.05)
+
+
 @pytest.mark.training
 def test_belief_after_all_steps_is_the_exact_posterior_of_a_conjugate_task():
     """m ~ N(0, 1); rewards m + noise of variance 1/2, whose -log p is the squared error. With the KL to N(0, I) at weight one

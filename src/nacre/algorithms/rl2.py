@@ -92,6 +92,8 @@ class Config:
                              "value_weight entropy_weight")  # fmt: skip
         require_fraction(self, "discount gae_decay")
         require_layers(self, "channels")
+        if self.free_episodes and self.advantages == "episode":
+            raise ValueError("free_episodes pay in later episodes, which advantages=episode cuts off: use trial")
         if self.core == "per-pair" and not self.input_obs:
             raise ValueError("core=per-pair must know which state an action was made in: set input_obs")
         if self.core == "attention" and self.truncate:
@@ -99,10 +101,8 @@ class Config:
         if self.core == "attention" and self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         if bool(self.first_discount) != bool(self.discount_env_steps) or not 0 <= self.first_discount < 1:
-            raise ValueError(
-                "first_discount, in [0, 1), and discount_env_steps go together, got "
-                f"{self.first_discount} and {self.discount_env_steps}"
-            )
+            got = f"{self.first_discount} and {self.discount_env_steps}"
+            raise ValueError(f"first_discount, in [0, 1), and discount_env_steps go together, got {got}")
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"hidden must name layers of at least one unit, got {self.hidden}")
         name = "pack_rows" if self.pack_rows else "tasks_per_iteration"
@@ -257,13 +257,17 @@ class RL2:
             before = before * begun[..., None]
         return jnp.concatenate([obs, before], axis=-1)
 
+    def seen(self, t: Sequences, obs: Array, obs_before: Array | None) -> Array:
+        """The same along trials [N, L, d]."""
+        return self.inputs(obs, obs_before, t.action_before, t.reward_before, t.over_before, t.begun)
+
     def sweep(self, nets: Networks, trials: Sequences) -> tuple[Actions, Array]:
         """The core over whole trials -> distributions of actions [N, L] and values [N, L]."""
         t, c = trials, self.config
         now, before = self.see(nets, t.obs), t.obs_before
         if nets.eyes is not None and c.input_obs:  # an image is looked at once, not twice
             before = t.of_step_before(now, nets.eyes(jnp.zeros_like(t.obs[0, 0])))
-        x = self.inputs(now, before, t.action_before, t.reward_before, t.over_before, t.begun)
+        x = self.seen(t, now, before)
         fresh = t.begun == 0 if c.memory_reset == "episode" else t.first if c.pack_rows else None
         if c.core == "attention":
             h = nets.core(x, t.valid, fresh)
@@ -284,7 +288,8 @@ class RL2:
         of = partial(advantages, trials, reward, discount=discount, per_episode=c.advantages == "episode")
         if c.baseline == "linear":
             time = jnp.arange(value.shape[1]) % self.spec.horizon + jnp.zeros_like(value)
-            value = baselines.linear(trials.obs, time, of(jnp.zeros_like(value), decay=1.0), trials.weight)
+            value = baselines.linear(self.seen(trials, trials.obs, trials.obs_before), time,
+                                     of(jnp.zeros_like(value), decay=1.0), trials.weight)  # fmt: skip
         found = of(value, decay=c.gae_decay)
         return found, found + value
 
@@ -301,21 +306,15 @@ class RL2:
         """All gradient steps on the trials [K, N, 1, T] of an iteration."""
         c, trials = self.config, sequences(data, self.spec)
         found, returns = self.targets(trials, state.scale, state.env_steps)
-        batch, held = (trials, ppo.standardised(found, trials.weight), returns), 1.0
+        # a linear baseline goes with advantages per task, as rllab and ProMP have them
+        standardised = jax.vmap(ppo.standardised) if c.baseline == "linear" else ppo.standardised
+        batch, held = (trials, standardised(found, trials.weight), returns), 1.0
         if c.pack_rows:
             batch, valid, held = packed(batch, trials.valid, c.pack_rows)
             batch = batch[0]._replace(valid=valid), *batch[1:]
-        nets, optimiser, metrics = ppo.train(
-            self.objective,
-            self.adam,
-            state.nets,
-            state.optimiser,
-            batch,
-            key,
-            rate=ppo.falling(c.learning_rate, c.decay_env_steps, state.env_steps),
-            epochs=c.epochs,
-            parts=c.updates_per_epoch,
-        )
+        rate = ppo.falling(c.learning_rate, c.decay_env_steps, state.env_steps)
+        nets, optimiser, metrics = ppo.train(self.objective, self.adam, state.nets, state.optimiser, batch, key, rate=rate,
+                                             epochs=c.epochs, parts=c.updates_per_epoch)  # fmt: skip
         scale = ppo.followed(state.scale, returns, trials.weight, state.updates == 0)
         env_steps = state.env_steps + trials.valid.sum().astype(jnp.int32)
         metrics["learn/packed"] = jnp.asarray(held)

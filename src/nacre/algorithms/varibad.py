@@ -83,7 +83,7 @@ class Config:
     tasks: Literal["fresh", "fixed"] = "fresh"  # fresh: drawn from the family's distribution; fixed: its training tasks
     learn_from: Literal["reward", "regret"] = "reward"  # regret: of each action, which families know in training
     advantages: Literal["trial", "episode"] = "trial"  # trial: credit crosses episodes
-    tasks_per_iteration: int = 16
+    tasks_per_iteration: int = 32  # two trials for each of the official code's 16 processes
     updates_per_epoch: int = 4  # minibatches
     epochs: int = 16
     learning_rate: float = 7e-4  # Adam, policy and value
@@ -93,7 +93,7 @@ class Config:
     gae_decay: float = 0.9  # lambda
     clip: float = 0.1  # of PPO's ratio
     value_clip: float = 0.1  # of the value's move from the old one, in units of the returns' size; 0: none
-    value_weight: float = 0.5
+    value_weight: float = 0.125  # the official 0.5, of a squared error that is halved twice there
     huber: bool = True  # the value's error counts linearly beyond 1
     entropy_weight: float = 0.01
     initial_std: float = 1.0  # of continuous actions, in their range of [-1, 1]
@@ -113,6 +113,11 @@ class Config:
             )
         if not (self.reward_weight or self.state_weight or self.task_weight):
             raise ValueError("reward_weight, state_weight and task_weight are all 0: the belief would learn nothing")
+        if self.belief_capacity < self.tasks_per_iteration:
+            raise ValueError(
+                f"belief_capacity ({self.belief_capacity}) must have room for the trials of an iteration, tasks_per_iteration "
+                f"({self.tasks_per_iteration})"
+            )
         if self.tasks_per_iteration % self.updates_per_epoch:
             raise ValueError(
                 f"updates_per_epoch ({self.updates_per_epoch}) must divide tasks_per_iteration ({self.tasks_per_iteration}): "

@@ -83,7 +83,7 @@ def ucb1(width: float) -> Score:
 
 @functools.cache
 def gittins_table(discount: float, most: int, levels: int = 400) -> np.ndarray:
-    """Gittins index of an arm with a wins and b losses at [a, b], a + b <= most; rows beyond are the posterior mean.
+    """Gittins index of an arm with a wins and b losses at [a, b], a + b <= most; NaN beyond.
 
     An arm is worth an income g for ever if playing it as long as it is good and then taking g is worth as much as taking g at
     once; the index is that g (Whittle 1980). Values are worked out backward from a + b = most + 1 / (1 - discount) pulls, where
@@ -110,12 +110,13 @@ def gittins_table(discount: float, most: int, levels: int = 400) -> np.ndarray:
 
 def gittins(discount: float, pulls: int) -> Score:
     """The Gittins index for an endless game with this discount: optimal there, near to it in `pulls` pulls if the discount
-    suits them."""
+    suits them. An arm that was pulled more often is scored by its posterior mean."""
     table = gittins_table(discount, pulls)
 
     def score(seen: Counts, key: Key) -> Array:
         wins, losses = (jnp.minimum(x, pulls).astype(jnp.int32) for x in seen)
-        return jnp.asarray(table, jnp.float32)[wins, losses]
+        index = jnp.asarray(table, jnp.float32)[wins, losses]
+        return jnp.where(seen.wins + seen.losses > pulls, posterior_mean(seen, key), index)
 
     return score
 

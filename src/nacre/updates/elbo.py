@@ -6,6 +6,7 @@ beliefs on its way (the first, of nothing seen, included), k a step that is deco
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -134,25 +135,23 @@ class Elbo:
         """
         draw_key, belief_key, decode_key = jax.random.split(key, 3)
         mean, log_var = jnp.split(model.encoder(x, self.truncate), 2, axis=-1)  # [B, L + 1, latent]
-        counts = jnp.concatenate([jnp.ones_like(x.valid[:, :1]), x.valid], axis=1)
+        counts = jnp.pad(x.valid.astype(jnp.float32), ((0, 0), (1, 0)), constant_values=1.0)
         prior = mean, log_var  # before the first step: N(0, I) is the prior of the prior
         shift = [jnp.concatenate([jnp.zeros_like(p[:, :1]), p[:, :-1]], axis=1) for p in prior]
         if self.kl_prior == "standard":
             shift = [jnp.zeros_like(p) for p in prior]
         kl = distributions.kl_of_normals(mean, log_var, *shift)  # [B, L + 1]
         z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(draw_key, mean.shape)
-        z, kl, counts = (chosen(belief_key, self.beliefs, v) for v in (z, kl, counts))
-        steps = jax.tree.map(lambda v: chosen(decode_key, self.decodes, v), x._replace(task=x.reward))
-        pair = counts[:, :, None] * steps.valid[:, None].astype(jnp.float32)  # [B, t, k]
+        (z, kl), counts = chosen(belief_key, self.beliefs, (z, kl), counts)
+        steps, decoded = chosen(decode_key, self.decodes, x._replace(task=x.reward), x.valid.astype(jnp.float32))
+        if self.weighting == "official":  # each entry of a subset counts as itself, not for all that it stands for
+            counts, decoded = ((v > 0).astype(jnp.float32) for v in (counts, decoded))
+        pair = counts[:, :, None] * decoded[:, None]  # [B, t, k]
         errors, metrics = self.errors(model, z, steps, x.task, pair, counts)
-        batch, all_steps = x.reward.shape
-        of_beliefs, of_steps, of_trials = (all_steps + 1) / z.shape[1], all_steps / steps.reward.shape[1], 1.0 / batch
-        if self.weighting == "official":
-            of_beliefs, of_steps = 1.0, 1.0
-        reconstruction = (errors[0] * of_steps + errors[1]) * of_beliefs * of_trials
-        kl_sum = (kl * counts).sum() * of_beliefs * (1.0 if self.weighting == "official" else of_trials)
+        of_trials = 1.0 / x.reward.shape[0]
+        kl_sum = (kl * counts).sum() * (1.0 if self.weighting == "official" else of_trials)
         metrics["belief/kl"] = (kl * counts).sum() / counts.sum()
-        return reconstruction + self.kl_weight * kl_sum, metrics
+        return (errors[0] + errors[1]) * of_trials + self.kl_weight * kl_sum, metrics
 
     def errors(self, model: Model, z: Array, steps: Experience, task: Array, pair: Array, counts: Array):
         """(error over pairs of belief and step, error over beliefs), weighted sums over all trials, and their means."""
@@ -198,9 +197,16 @@ class Elbo:
         return jax.nn.sigmoid(logit[:, 0, :, 0]).reshape(*mean.shape[:-1], -1)
 
 
-def chosen(key: Array, n: int, x: Array) -> Array:
-    """n random entries, with replacement, along the time axis of [B, L, ...]: the same for each call with this key; n 0: all."""
-    if not n or n >= x.shape[1]:
-        return x
-    at = jax.random.randint(key, (x.shape[0], n), 0, x.shape[1])
-    return jnp.take_along_axis(x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
+def chosen(key: Array, n: int, x: Any, valid: Array) -> tuple[Any, Array]:
+    """n random ones of the valid entries, with replacement, along the time axis of leaves [B, L, ...]; n 0: all.
+
+    valid [B, L] of zeros and ones. -> the entries [B, n, ...] and how many valid ones each stands for [B, n].
+    """
+    if not n or n >= valid.shape[1]:
+        return x, valid
+    there = valid.sum(axis=1, keepdims=True)  # [B, 1]
+    number = jnp.minimum(jnp.floor(jax.random.uniform(key, (valid.shape[0], n)) * there), there - 1)
+    place = jax.vmap(partial(jnp.searchsorted, side="right", method="compare_all"))
+    at = place(jnp.cumsum(valid, axis=1), number)
+    picked = jax.tree.map(lambda v: jnp.take_along_axis(v, at.reshape(*at.shape, *(1,) * (v.ndim - 2)), axis=1), x)
+    return picked, jnp.broadcast_to(there / n, at.shape)
