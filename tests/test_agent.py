@@ -285,7 +285,8 @@ def test_a_forgotten_end_episode_is_noticed(ends, steps):
 
 
 @pytest.mark.parametrize("obs, error, message", [
-    (np.zeros(3), ValueError, r"obs must have the shape \(2,\), got \(3,\); flatten it"),
+    (np.zeros(3), ValueError, r"obs must be numbers of the shape \(2,\), got \(3,\); flatten it"),
+    ({"x": np.zeros(2)}, ValueError, r"obs must be numbers of the shape \(2,\), got a dict; flatten it"),
     (np.zeros((1, 2)), ValueError, r"got \(1, 2\)"),
     (0.0, ValueError, r"got \(\)"),
     ([0.0, np.nan], FloatingPointError, r"obs at env step 0 of episode 0 is \[0.0, nan\]"),

@@ -346,6 +346,8 @@ def test_signals_save_what_was_done(tmp_path, number, code):
     wait_for(collects, process)
     begin = time.monotonic()
     process.send_signal(number)
+    time.sleep(0.05)
+    process.send_signal(number)  # as `timeout` and impatient users do
     _, err = process.communicate()
     assert process.returncode == code and time.monotonic() - begin < 15
     assert f"go on with: nacre train --resume {run}" in err and "Traceback" not in err

@@ -437,3 +437,9 @@ def test_success_is_counted_per_task():
         low <= share <= high for share, (low, high) in zip(found["success"], found["success_intervals"], strict=True)
     )
     assert "success" not in meta.summary(np.zeros((1, 2, 4, 3)), 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.5, True])
+def test_seeds_that_no_key_can_be_made_of(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        meta.evaluation_key(seed)

@@ -94,7 +94,8 @@ class Progress:
             before, old_steps, old_updates, _ = self._history[0]
             elapsed = max(self._history[-1][0] - before, 1e-9)
             rates = (env_steps - old_steps) / elapsed, (updates - old_updates) / elapsed
-            parts.append(f"{_rate(rates[0])} env steps/s, {_rate(rates[1])} gradient steps/s")
+            named = zip(rates, ("env steps/s", "gradient steps/s"), strict=True)
+            parts += [", ".join(f"{_rate(rate)} {name}" for rate, name in named if rate > 0)] if any(rates) else []
             parts += self._left(env_steps, seconds, rates[0])
         each = "each of the seeds: " if self._seeds > 1 else ""
         return each + " · ".join([*parts, *filter(None, [self._shots, self._doing])])

@@ -27,7 +27,7 @@ class LoopConfig:
     """How long to train, how often to evaluate and to save; the same for every algorithm."""
 
     env_steps: int = 1_000_000  # env steps per seed after which training ends; sizes the replay
-    minutes: float | None = None  # wall-clock minutes after which training ends at the latest; None: no limit
+    minutes: float | None = None  # after which training ends; looked at between slices of work; None: no limit
     eval_every: int | None = None  # env steps between evaluations; None: a twentieth of env_steps
     eval_episodes: int | None = None  # episodes of an evaluation trial; None: the family's published protocol
     eval_repetitions: int = 1  # evaluation trials per test task
@@ -128,8 +128,11 @@ def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any
     for name, (path, _) in FAMILIES.items():
         if path == f"{cls.__module__}:{cls.__qualname__}":
             return simulated(family), {"env": name, "env_params": fields_of(cls, rules), "env_from": "name"}
-    if not hasattr(family, "spec"):
-        raise UserError(f"expected a family's name or an Environment, got {family!r}")
+    if isinstance(family, type) or not hasattr(family, "spec"):
+        raise UserError(
+            f"expected a family's name or an Environment, got {family!r}; make one of a gymnasium environment by "
+            "nacre.family(make, sample_tasks)"
+        )
     return family, {"env": family.spec.name, "env_params": {}, "env_from": "object"}
 
 

@@ -35,7 +35,7 @@ def in_main_thread() -> bool:
 
 
 class Ear:
-    """Calls heard(signal number) in a thread of its own, once, when SIGINT or SIGTERM comes. Main thread only."""
+    """Calls heard(signal number) in a thread of its own when SIGINT or SIGTERM comes for the first time. Main thread only."""
 
     def __init__(self, heard: Callable[[int], None]):
         read, self._write = os.pipe()
@@ -43,19 +43,18 @@ class Ear:
         self._previous = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
         def listen() -> None:
-            number = os.read(read, 1)[0]
-            while number not in (0, *SIGNALS):
-                number = os.read(read, 1)[0]
+            told = False
+            while number := os.read(read, 1)[0]:  # until closed: Python goes on to write of every signal
+                if number in SIGNALS and not told:
+                    told = True
+                    heard(number)
             os.close(read)
-            if number:
-                heard(number)
 
         threading.Thread(target=listen, name="nacre-signals", daemon=True).start()
 
     def close(self) -> None:
         signal.set_wakeup_fd(self._previous)
-        with contextlib.suppress(BrokenPipeError):  # the thread has heard a signal and is gone
-            os.write(self._write, b"\0")
+        os.write(self._write, b"\0")
         os.close(self._write)
 
 

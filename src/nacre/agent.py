@@ -212,10 +212,14 @@ class Policy:
         return {name: np.asarray(leaf)[0] for name, leaf in found.items()}
 
     def _checked(self, obs: Array, name: str) -> np.ndarray:
-        found = np.array(obs, np.float32)  # a copy: environments may reuse theirs
-        if found.shape != (self._spec.obs_size,):
+        try:
+            found = np.array(obs, np.float32)  # a copy: environments may reuse theirs
+        except (TypeError, ValueError):
+            found = None
+        if found is None or found.shape != (self._spec.obs_size,):
+            got = f"a {type(obs).__name__}" if found is None else found.shape
             raise ValueError(
-                f"{name} must have the shape ({self._spec.obs_size},), got {found.shape}; flatten it as the family "
+                f"{name} must be numbers of the shape ({self._spec.obs_size},), got {got}; flatten it as the family "
                 "does, e.g. with gymnasium.spaces.flatten"
             )
         if not np.isfinite(found).all():
@@ -223,9 +227,10 @@ class Policy:
         return found
 
     def _checked_reward(self, reward: float) -> np.float32:
-        if np.size(reward) != 1:
-            raise ValueError(f"reward must be one number, got {reward!r}")
-        found = np.float32(np.asarray(reward).item())
+        try:
+            found = np.float32(np.asarray(reward).item())
+        except (TypeError, ValueError):
+            raise ValueError(f"reward must be one number, got {reward!r}") from None
         if not np.isfinite(found):
             raise FloatingPointError(f"reward at {self._place()} is {found}; expected a finite number")
         return found

@@ -194,7 +194,7 @@ def open_run(path: str | Path, family: Any = None) -> Run:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         schema = config["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config_file} is damaged: {error!r}") from error
+        raise UserError(f"{config_file} is damaged: {error}") from error
     if schema != SCHEMA:
         raise UserError(f"{config_file} has schema {schema!r}, this Nacre reads {SCHEMA}; use the Nacre that wrote it")
     seeds = tuple(config["seeds"])

@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from nacre.envs.as_gymnasium import TaskEnv, make
 from nacre.envs.cheetah import CheetahVel
+from nacre.envs.registry import make_family
 
 
 @pytest.mark.parametrize("family, task", [
@@ -66,12 +67,22 @@ def test_compiled_families_give_their_own_numbers():
 
 
 @pytest.mark.parametrize("family, task, message", [
-    ("point-robot", 1.0, r"a task has the shape \(2,\) \(goal_x, goal_y\), got 1.0"),
-    ("cheetah-vel", (1.0, 2.0), r"a task has the shape \(\)"),
+    ("point-robot", 1.0, r"a task is finite numbers of the shape \(2,\) \(goal_x, goal_y\), got 1.0"),
+    ("point-robot", (float("nan"), 0.0), r"a task is finite numbers"), ("point-robot", "a", r"a task is finite numbers.*got 'a'"),
+    ("cheetah-vel", (1.0, 2.0), r"a task is finite numbers of the shape \(\)"),
 ])  # fmt: skip
 def test_tasks_that_do_not_fit(family, task, message):
     with pytest.raises(ValueError, match=message):
         make(family, task)
+
+
+@pytest.mark.parametrize("action", [1.5, np.nan, 9, "left", np.zeros(2)])
+def test_discrete_actions_that_do_not_fit(action):
+    env = make("grid-navi", make_family("grid-navi").test_tasks[0])
+    env.reset(seed=0)
+    env.step(2.0)  # whole
+    with pytest.raises(ValueError, match=r"action must be in Discrete"):
+        env.step(action)
 
 
 @pytest.mark.parametrize("action", [np.zeros(5), np.full(6, 2.0), np.full(6, np.nan)])

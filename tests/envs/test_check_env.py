@@ -238,3 +238,18 @@ def test_an_oracle_shows_what_random_actions_would_miss():
     assert check_env(type("Seen", (Line,), {"reward": sparse, "oracle": oracle})(spec), key) == []
     found = check_env(type("Missed", (Line,), {"reward": sparse})(spec), jax.random.clone(key))
     assert ["neither reward nor observation" in violation.what for violation in found] == [True]
+
+
+def test_an_exception_of_many_checks_is_told_once_with_its_place():
+    class Breaks(Line):
+        steps = 0
+
+        def step(self, state, action, active):
+            type(self).steps += 1
+            if type(self).steps > 3:
+                raise ZeroDivisionError("boom")
+            return super().step(state, action, active)
+
+    found = [v for v in check_env(Breaks(replace(SPEC, jittable=False)), jax.random.key(0)) if "boom" in v.what]
+    assert len(found) == 1 and ", " in found[0].what.partition(" raised ")[0]
+    assert re.search(r"the last line that ran is \d+ of .*test_check_env.py", found[0].remedy)

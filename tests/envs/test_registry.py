@@ -1,6 +1,7 @@
 """Names of families: registered, gymnasium's, and of the user's own files."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_the_name_in_the_spec_is_the_registered_one(name):
     ("nowhere/at_all.py:x", {}, "there is no file nowhere/at_all.py"),
     (f"{EXAMPLES}/pendulum_family.py:pendulm", {}, "no object 'pendulm'. Did you mean pendulum"),
     (f"{EXAMPLES}/pendulum_family.py", {}, "say which object of the file is the family"),
-    (f"{EXAMPLES}/pendulum_family.py:gymnasium", {}, "is a module without train_tasks"),
+    (f"{EXAMPLES}/pendulum_family.py:gymnasium", {}, "of type module, is without train_tasks"),
     (f"{EXAMPLES}/pendulum_family.py:make", {}, "missing a required argument: 'task'.*nacre.family"),
     (f"{EXAMPLES}/pendulum_family.py:pendulum", {"horizon": 3}, "takes no parameters, got horizon"),
 ])  # fmt: skip
@@ -90,3 +91,16 @@ def test_a_users_file_that_fails_is_named(tmp_path):
         registry.make_family(f"{write(tmp_path, 'import no_such')}:x")
     with pytest.raises(ValueError, match=r"mine.py raised SyntaxError"):
         registry.make_family(f"{write(tmp_path, 'def (')}:x")
+
+
+def test_a_users_file_that_fails_names_its_line(tmp_path):
+    path = write(tmp_path, "import math\nx = 1\ny = x / 0")
+    with pytest.raises(ValueError, match=r"mine.py raised ZeroDivisionError: division by zero; line 3"):
+        registry.make_family(f"{path}:y")
+
+
+def test_a_users_file_may_import_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_it.py").write_text("number = 3\n")
+    with pytest.raises(ValueError, match="of type int, is without spec"):
+        registry.make_family(f"{write(tmp_path, 'from beside_it import number')}:number")

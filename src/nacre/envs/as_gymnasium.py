@@ -56,9 +56,10 @@ class TaskEnv(gymnasium.Env):
         """-> obs, reward, terminated, truncated, info (the family's measurements of this step)."""
         if self._state is None:
             raise RuntimeError(f"{self.env.spec.name}: no episode is under way; call reset() first")
-        if not self.action_space.contains(self._cast(action)):
+        native = self._native(action)
+        if native is None:
             raise ValueError(f"{self.env.spec.name}: action must be in {self.action_space}, got {action!r}")
-        self._state, out = self._step(self._state, self._cast(action)[None], np.ones(1, bool))
+        self._state, out = self._step(self._state, native[None], np.ones(1, bool))
         self._t += 1
         out = jax.tree.map(lambda leaf: np.asarray(leaf)[0], out)
         terminated = bool(out.terminal)
@@ -69,18 +70,30 @@ class TaskEnv(gymnasium.Env):
         info = {name: value for name, value in out.info.items() if name != "truncated"}
         return np.asarray(out.obs, np.float32), float(out.reward), terminated, truncated, info
 
-    def _cast(self, action: Any) -> np.ndarray:
-        return np.asarray(action, np.int32 if self.env.spec.discrete else np.float32)
+    def _native(self, action: Any) -> np.ndarray | None:
+        """The action as the family takes it, None if it is none."""
+        try:
+            found = np.asarray(action, np.float32)
+        except (TypeError, ValueError):
+            return None
+        if self.env.spec.discrete:
+            if found.shape or not np.isfinite(found) or found != np.floor(found):
+                return None
+            found = found.astype(np.int32)
+        return found if self.action_space.contains(found) else None
 
 
 def one_task(env: Environment, task: Any) -> Array:
     """Tasks with one row, of the family's shape and dtype; raises ValueError where it does not fit."""
 
     def row(value: Any, like: Array) -> np.ndarray:
-        found = np.asarray(value, np.asarray(like).dtype)
-        if found.shape != np.shape(like)[1:]:
+        try:
+            found = np.asarray(value, np.asarray(like).dtype)
+        except (TypeError, ValueError):
+            found = None
+        if found is None or found.shape != np.shape(like)[1:] or not np.isfinite(found).all():
             raise ValueError(
-                f"{env.spec.name}: a task has the shape {np.shape(like)[1:]} "
+                f"{env.spec.name}: a task is finite numbers of the shape {np.shape(like)[1:]} "
                 f"({', '.join(env.spec.task_names) or 'unnamed'}), got {value!r}; for instance env.test_tasks[0]"
             )
         return found[None]

@@ -1,5 +1,6 @@
 """Checks any task family against the contract of nacre.types.Environment: what is wrong, and what to do about it."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ def check_env(env: Environment, key: Key) -> list[Violation]:
     }
     for name, check in checks.items():
         found += guarded(name, lambda check=check: check(probe))
-    return found + wrong
+    return merged(found) + wrong
 
 
 def guarded(name: str, check: Callable[[], Iterator[Violation]]) -> list[Violation]:
@@ -62,8 +63,22 @@ def guarded(name: str, check: Callable[[], Iterator[Violation]]) -> list[Violati
     try:
         return list(check())
     except Exception as error:  # any error of a user's environment belongs in the report
-        what = f"checking {name} raised {type(error).__name__}: {error}"
-        return [Violation(what, "no exception", "run the same calls by hand to see where it comes from")]
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+        what = f"checking {name} raised {'; '.join(told)}"
+        where = f"the last line that ran is {last.lineno} of {last.filename}"
+        return [Violation(what, "no exception", f"{where}; run the same calls by hand to see how it comes there")]
+
+
+def merged(found: list[Violation]) -> list[Violation]:
+    """The same exception in several checks is one violation that names them all."""
+    names: dict[tuple, list[str]] = {}
+    for violation in found:
+        start, raised, error = violation.what.partition(" raised ")
+        key = (error if raised else violation.what, *violation[1:])
+        names.setdefault(key, []).append(start.removeprefix("checking ") if raised else "")
+    whole = [f"checking {', '.join(checks)} raised {key[0]}" if checks[0] else key[0] for key, checks in names.items()]
+    return [Violation(what, *key[1:]) for what, key in zip(whole, names, strict=True)]
 
 
 def check_spec(env: Environment) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +199,23 @@ def load_from_file(name: str) -> Any:
     source = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(source)
     sys.modules[module_name] = module  # dataclasses look their module up there
+    if (beside := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(beside)  # what it imports may lie next to it, as for a script
     try:
         source.loader.exec_module(module)
     except Exception as error:
-        raise ValueError(f"task family {name!r}: {path} raised {type(error).__name__}: {error}") from error
+        raise ValueError(f"task family {name!r}: {path} raised {told(error, path)}") from error
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise ValueError(f"task family {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
     return getattr(module, attribute)
+
+
+def told(error: Exception, path: Path) -> str:
+    """An error in a user's file, with the last line of that file on the way and all notes."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    where = [f"line {lines[-1]}"] if lines else []
+    return "; ".join([f"{type(error).__name__}: {error}", *where, *getattr(error, "__notes__", ())])
 
 
 def built(name: str, found: Any, params: dict[str, Any]) -> Any:
@@ -245,7 +255,7 @@ def checked(name: str, env: Any) -> Any:
     missing = [attribute for attribute in needed if not hasattr(env, attribute)]
     if missing:
         raise ValueError(
-            f"task family {name!r} is a {type(env).__name__} without {', '.join(missing)}; expected an Environment: "
+            f"task family {name!r}, of type {type(env).__name__}, is without {', '.join(missing)}; expected an Environment: "
             "make one with nacre.family(make, sample_tasks), or write a class like nacre.types.Environment"
         )
     return env
