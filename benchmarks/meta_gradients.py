@@ -51,7 +51,7 @@ def gradients(steps: int):
 
     def after(policy, kind):
         weight = jnp.broadcast_to(jax.lax.stop_gradient(probability(policy))[:, None], rewards.shape)
-        seen = Round(obs, chosen, later, jnp.asarray(rewards), weight, policy(obs).log_prob(chosen), None)
+        seen = Round(obs, chosen, later, jnp.asarray(rewards) * weight, weight, policy(obs).log_prob(chosen), None)
         return inner.adapted(policy, Rates(policy, RATE, False), (seen,), kind)
 
     def exactly(policy):

@@ -187,3 +187,11 @@ def test_bad_options():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             maesn(**options)
+
+
+def test_the_schedule_of_meta_test_is_not_for_meta_training():
+    """What acted is what is differentiated: nothing diverges from it before the outer step."""
+    agent = maesn(inner_steps=3, test_steps=1)
+    params, seen, memories = experience(agent)
+    divergence = jax.jit(lambda p, s: outer.mean_over_tasks(lambda one: agent.losses(p, one), s)[1])(params, seen)
+    assert len(memories) == 4 and abs(divergence) < 1e-5

@@ -22,6 +22,7 @@ from nacre.algorithms.promp import ProMP
 from nacre.algorithms.promp import Seen as ProSeen
 from nacre.distributions import Actions
 from nacre.envs.point_robot import PointRobot
+from nacre.types import Discrete, EnvSpec, Trajectory
 from nacre.updates import adapting, inner, outer
 
 KEY = jax.random.key(0)
@@ -369,10 +370,53 @@ def test_emaml_adds_what_exploration_is_credited_with():
         one, before = first(seen_by(agent, rounds)), first(rounds[0])
         log_prob = np.asarray(jax.jit(lambda p, x: p.policy(x.obs).log_prob(x.action))(params, before))
         total = log_prob.sum() if which == "returns" else log_prob.mean()
-        earned = np.asarray(rounds[1].reward).mean(axis=(1, 2))
-        explored = (earned - earned.mean()) / (earned.std() if which == "rewards" else 1.0)
+        reward = np.asarray(rounds[1].reward)
+        if (
+            which == "rewards"
+        ):  # ProMP, meta_sample_processor.py: by the deviation of single env steps, not of tasks' means
+            reward = (reward - reward.mean()) / reward.std()
+        explored = reward.mean(axis=(1, 2)) - reward.mean()
         difference = jax.jit(lambda p, s, a=agent: a.losses(p, s)[0] - plain.losses(p, s)[0])(params, one)
         np.testing.assert_allclose(difference, -0.5 * explored[0] * total, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", [dict(test_steps=1), dict(later_rate=0.5), dict(test_steps=1, later_rate=0.5)])
+def test_the_schedule_of_meta_test_is_not_for_meta_training(schedule):
+    """What acted is what is differentiated: nothing diverges from it before the outer step."""
+    env = FAMILIES["continuous"]
+    agent = maml(env, inner_steps=3, inner_rate=0.5, **schedule)
+    params, rounds = experience(agent, env)
+    divergence = jax.jit(lambda p, s: mean_losses(agent, p, s)[1])(params, seen_by(agent, rounds))
+    assert len(rounds) == 4 and abs(divergence) < 1e-5
+
+
+def test_promps_divergence_is_that_after_all_epochs():
+    agent = promp(FAMILIES["continuous"], epochs=1, learning_rate=0.1, kl_target=1e-6)
+    seen = pro_seen(agent, experience(agent, FAMILIES["continuous"])[1])
+    state, metrics = jax.jit(agent.learn)(begun(agent, FAMILIES["continuous"]), seen, 1)
+    assert metrics["policy/kl"] > 1e-4 and (state.kl_weights > agent.config.kl_weight).all()
+
+
+@pytest.mark.parametrize("kind", ["score", "ratio", "dice"])
+def test_surrogates_have_the_policy_gradient_where_episodes_end_early(kind):
+    """Each env step pays 1 and one of two actions ends the episode: J = sum_t (1 - p)^t over six steps."""
+    spec = EnvSpec("ends", 2, Discrete(2), 6, True, can_terminate=True)
+    policy = inner.Policy(spec, (4,), 1.0, 1.0, 1e-6, key=KEY)
+    p = float(jax.nn.softmax(policy(jnp.ones(2)).raw)[1])
+    ends = np.random.default_rng(0).uniform(size=(1, 20_000, 6)) < p
+    valid = np.concatenate([np.ones((1, 20_000, 1), bool), np.cumprod(~ends, axis=-1)[..., :-1] > 0], axis=-1)
+    obs, reward, action = (
+        np.ones((*valid.shape, 2), np.float32) * valid[..., None],
+        valid.astype(np.float32),
+        ends & valid,
+    )
+    log_prob = np.log(np.where(action, p, 1.0 - p)).astype(np.float32)
+    data = Trajectory(obs, action.astype(np.int32), reward, reward, obs, action, valid, {"log_prob": log_prob})
+    seen = first(credited(inner.Credit(1.0, 1.0, False, "none"), data))
+    gradient = jax.jit(jax.grad(lambda q: inner.surrogate(kind, q, seen)))(policy).net.biases[-1]
+    worth = sum((1.0 - p) ** t for t in range(6))
+    wanted = p * (1.0 - p) * sum(t * (1.0 - p) ** (t - 1) for t in range(1, 6)) / worth
+    np.testing.assert_allclose(gradient, [-wanted, wanted], rtol=0.05)
 
 
 def test_promps_weight_follows_its_target():

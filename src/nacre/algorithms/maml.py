@@ -192,10 +192,11 @@ class MAML(adapting.AdaptingPolicy):
 
     def experience(self, rounds: tuple[Trajectory, ...]) -> Seen:
         """From what was acted: advantages of each round."""
-        last = rounds[-1]
-        weight = last.valid.astype(jnp.float32)
-        earned = (last.train_reward * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
-        explored = (earned - earned.mean()) / (earned.std() + 1e-8 if self.config.exploration == "rewards" else 1.0)
+        reward, weight = rounds[-1].train_reward, rounds[-1].valid.astype(jnp.float32)
+        if self.config.exploration == "rewards":  # of the deviation of single env steps, all tasks' together
+            reward = ppo.standardised(reward, weight)
+        earned = (reward * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
+        explored = earned if self.config.exploration == "rewards" else earned - earned.mean()
         return Seen(*self.adaptation.credit.rounds(rounds), explored)
 
 

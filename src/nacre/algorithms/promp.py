@@ -102,7 +102,7 @@ class ProMP(adapting.AdaptingPolicy):
     metrics_help = {  # noqa: RUF012  read only
         **adapting.METRICS,
         "loss/outer": Metric("", "clipped outer loss in the first epoch: minus the mean advantage after adaptation"),
-        "policy/kl": Metric("nats", "in the last epoch, of the policies before adaptation from those that acted"),
+        "policy/kl": Metric("nats", "after all epochs, of the policies before adaptation from those that acted"),
         "policy/kl_weight": Metric("", "eta, mean over inner steps"),
         "policy/clipped": Metric(
             "share", "env steps after adaptation whose ratio left the clip range in the last epoch"
@@ -165,7 +165,8 @@ class ProMP(adapting.AdaptingPolicy):
             }
 
         (params, optimiser), told = jax.lax.scan(step, (state.params, state.optimiser), None, length=c.epochs)
-        kl = told.pop("kl")[-1]
+        told.pop("kl")  # before each of Adam's steps
+        kl = inner.over_tasks(lambda s: self.objective(params, state.kl_weights, s)[1]["kl"], seen).mean(axis=0)
         weights = self.next_weights(state.kl_weights, kl)
         metrics = {
             "loss/outer": told["loss/outer"][0], "policy/clipped": told["policy/clipped"][-1], "policy/kl": kl.mean(),

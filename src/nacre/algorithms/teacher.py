@@ -298,12 +298,10 @@ class Teacher:
 
     def practise(self, state: State, env: Environment, key: Array) -> tuple[State, dict[str, Array]]:
         """Without a teacher: as many env steps as a lesson, with the student's own noise."""
-        returns = []
         for k, steps in enumerate(self.collections):
             data = self.act_for(env, self.params(state), jax.random.fold_in(key, k), steps, explore=True)
             state = self.keep(state, data)
-            returns.append(rollout.mean_return(data))
-        return state, {"collect/return": returns[-1]}
+        return state, {"collect/return": rollout.mean_return(data)}
 
     def measure(self, env: Environment, policy: Any, explorer: Explorer, key: Array) -> Trajectory:
         c = self.config
@@ -316,11 +314,14 @@ class Teacher:
     def collect(
         self, env: Environment, actor: Any, memory: Any, key: Array, steps: int, params: Any = (), explore: bool = True
     ) -> Trajectory:
-        """Episodes of the one task, [1, E, T]."""
+        """Episodes of the one task, [1, E, T]; where one ends early another begins, so that all env steps are acted."""
         episodes, length = self.steps_of(steps)
         task = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), jnp.zeros(1, jnp.int32))
         part = env if length == self.spec.horizon else Shortened(env, length)
-        return rollout.episode(part, actor, params, memory, task, key, episodes=episodes, explore=explore)[0]
+        quiet = lambda _, kept, over: Noise(kept.now * ~over[..., None]) if isinstance(kept, Noise) else kept  # noqa: E731
+        return rollout.episode(
+            part, actor, params, memory, task, key, episodes=episodes, explore=explore, refill=quiet
+        )[0]
 
     def keep(self, state: State, data: Trajectory) -> State:
         store = _store(self, state.replay, data)

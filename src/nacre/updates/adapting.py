@@ -1,5 +1,6 @@
 """What agents that adapt by policy gradients do in the same way: acting, adapting, collecting. How a step is taken is in inner."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -98,8 +99,13 @@ def collect(
     env: Environment, algorithm: Any, params: Any, memory: Any, tasks: Any, key: Array, *, train_reward: bool = False
 ) -> tuple[tuple[Trajectory, ...], tuple[Any, ...], dict[str, Array]]:  # fmt: skip
     """A round of episodes before each inner step and one after the last -> rounds [N, P, T], the memory at the beginning of each,
-    metrics. train_reward: inner steps see that instead of what the agent sees."""
+    metrics. train_reward: inner steps see that instead of what the agent sees.
+
+    What is differentiated is `inner_steps` whole steps, so the step-size schedule and the number of steps of meta-test are not
+    for here.
+    """
     c = algorithm.config
+    algorithm = dataclasses.replace(algorithm, config=dataclasses.replace(c, test_steps=0, later_rate=1.0))
     keys = jax.random.split(key, 1 + 2 * c.inner_steps)
     rounds, memories = [], [memory]
     for k in range(c.inner_steps + 1):

@@ -56,7 +56,7 @@ class Round(NamedTuple):
     obs: Array  # [E, T, d]
     action: Array  # [E, T, A] or [E, T]
     advantage: Array  # [E, T] standardised over the round, if asked for
-    gain: Array  # [E, T] discounted to the episode's beginning, less the baseline: for DICE
+    gain: Array  # [E, T] discounted to the episode's beginning, less the mean over episodes: for DICE, also after an early end
     weight: Array  # [E, T] 1 where the env step counts
     log_prob: Array  # [E, T] when it was acted
     said: Actions | None  # the distributions then, [E, T, A]; None in what is remembered
@@ -91,19 +91,15 @@ class Credit:
         advantage = of(value, self.decay)
         if self.standardise:
             advantage = jax.vmap(ppo.standardised)(advantage, weight)
-        gain = (reward - _mean_per_step(reward, weight)) * self.discount ** jnp.arange(t)
+        # an episode that is over goes on without rewards, so that what ends it is credited with what it forgoes
+        gain = (reward * weight - (reward * weight).mean(axis=1, keepdims=True)) * self.discount ** jnp.arange(t)
         said = data.extras.get("said")
-        return Round(data.obs, data.action, advantage * weight, gain * weight, weight, data.extras["log_prob"], said)
+        return Round(data.obs, data.action, advantage * weight, gain, weight, data.extras["log_prob"], said)
 
     def rounds(self, rounds: tuple[Trajectory, ...]) -> tuple[tuple[Round, ...], Round]:
         """An iteration's -> those before each inner step, from what the agent sees; the last, from what is learnt from."""
         *before, last = rounds
         return tuple(self.round(data, data.reward) for data in before), self.round(last, last.train_reward)
-
-
-def _mean_per_step(reward: Array, weight: Array) -> Array:
-    """[N, E, T] -> [N, 1, T], the mean over the episodes that still went on."""
-    return ((reward * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1.0))[:, None]
 
 
 def surrogate(kind: Surrogate, policy: Policy, seen: Round, recorded: bool = False) -> Array:
@@ -122,7 +118,7 @@ def surrogate(kind: Surrogate, policy: Policy, seen: Round, recorded: bool = Fal
     if kind == "ratio":
         return -ppo.mean_of(jnp.exp(log_prob - before) * seen.advantage, seen.weight)
     so_far = jnp.cumsum((log_prob - before) * (seen.weight > 0), axis=-1)
-    return -ppo.mean_of(jnp.exp(so_far) * seen.gain, seen.weight)
+    return -(jnp.exp(so_far) * seen.gain).sum() / jnp.maximum(seen.weight.sum(), 1.0)
 
 
 class Rates(eqx.Module):
