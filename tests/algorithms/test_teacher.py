@@ -21,6 +21,7 @@ from nacre.envs.far_goal import FarGoal
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.pendulum import Pendulum
 from nacre.envs.point_robot import PointRobot
+from nacre.envs.registry import make_family
 from nacre.presets import teacher as presets
 from nacre.replay import Batch
 from nacre.types import Box, EnvSpec, Step, Trajectory
@@ -63,6 +64,16 @@ def test_what_is_tried_is_rolled_back_and_all_that_was_acted_is_kept():
     returns = kept.reward[8:32].sum() / 2, kept.reward[32:].sum() / 2
     np.testing.assert_allclose([metrics["collect/return_trial"], metrics["collect/return_student"]], returns, rtol=1e-5)
     np.testing.assert_allclose(metrics["meta/reward"], returns[0] - returns[1], rtol=1e-3, atol=1e-5)
+
+
+def test_where_episodes_end_early_another_begins():
+    env = make_family("gymnasium/InvertedPendulum-v5")
+    algorithm = Teacher(Config(**SMALL), env.spec)
+    state = algorithm.init(KEY, env, 500)
+    after, _ = algorithm.lesson(state, env, KEY)
+    assert int(after.env_steps) == algorithm.minimum_env_steps(env)
+    kept = replay.unpack(after.replay, after.replay.store[: int(after.env_steps)])
+    assert kept.terminal.any()
 
 
 def test_without_a_teacher_it_stays_as_it_is_and_the_student_acts_and_learns_as_much():
