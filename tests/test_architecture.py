@@ -30,7 +30,7 @@ LAYERS = [
 ]
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 LONGEST = 350  # lines of a file; those below may be longer
-LONGER = {"algorithms/pearl.py": 485, "algorithms/varibad.py": 430}  # its options and the paper's schedule
+LONGER = {"algorithms/pearl.py": 500, "algorithms/varibad.py": 430}  # its options and the paper's schedule
 
 
 def name_of(path: Path) -> str:

@@ -11,11 +11,13 @@ import pytest
 import scipy.stats
 
 from nacre import distributions, replay, rollout
+from nacre.algorithms import pearl as module
 from nacre.algorithms.pearl import PEARL, Config
 from nacre.distributions import Gaussian
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import SparsePointRobot
-from nacre.types import take_tasks
+from nacre.envs.registry import make_family
+from nacre.types import exploration_episodes, take_tasks
 from nacre.updates import sac
 
 TINY = dict(
@@ -435,6 +437,41 @@ def test_collection_prior_first_then_a_leading_prior_episode_then_the_posterior(
     assert extra[:2] == (2, False)  # RL data only
     assert not extra[2][:, 0].any() and extra[2][:, 1:].all()
     assert spied(make(lead_prior=False))[1][2].all()
+
+
+def test_episodes_that_begin_in_a_row_after_the_leading_one_act_on_the_posterior(monkeypatch):
+    env = make_family("maml/point-robot")
+    monkeypatch.setattr(type(env), "near", 0.45)  # a large goal, so that many episodes end early
+    pearl = PEARL(Config(**{**TINY, "latent": "deterministic", "initial_steps": 100}), env.spec)  # the prior's z is 0
+    seen, original = [], module.renew
+
+    def renew(memory, fresh, over):
+        jax.debug.callback(lambda over, z: seen.append(z[over]), over, fresh.z)
+        return original(memory, fresh, over)
+
+    monkeypatch.setattr(module, "renew", renew)
+    state, _ = jax.jit(lambda s: pearl.initial(s, env, KEY))(pearl.init(KEY, env, 200_000))
+    jax.effects_barrier()
+    seen.clear()
+    use = jnp.ones((3, 3), bool).at[:, 0].set(False)
+    jax.block_until_ready(pearl.gather(state, env, KEY, jnp.arange(3), 3, recent=False, use=use)[0].env_steps)
+    jax.effects_barrier()
+    begun_again = np.concatenate(seen)
+    assert len(begun_again) > 50 and (begun_again != 0).any(axis=-1).all()
+
+
+def test_a_collection_beyond_the_last_env_step_forgets_nothing():
+    """Otherwise a task that lost its newest block would be learnt from another's."""
+    pearl = make(tasks_per_iteration=30)
+    state = jax.jit(lambda: pearl.init(KEY, ENV, 121))()
+    for k, phase in enumerate(("initial", "collect")):
+        state, _ = run(pearl, ENV, state, jax.random.fold_in(KEY, k), phase)
+    assert int(state.env_steps) == 120 + 30 * 60 == np.sum(state.replay.total) and not state.replay.oldest.any()
+    assert pearl.grow(state, ENV, 5000).replay.blocks > state.replay.blocks
+
+
+def test_what_is_reported_as_adapted_follows_the_exploring_episodes():
+    assert exploration_episodes(make(exploration_episodes=7)) == 7
 
 
 def test_phases_and_counters():

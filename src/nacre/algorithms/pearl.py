@@ -78,7 +78,8 @@ class Config:
     updates_per_iteration: int = 2000  # gradient steps
     updates_per_slice: int = 100  # gradient steps per dispatch
     exploration_episodes: int = 2  # episodes of a trial that act on the prior (num_exp_traj_eval)
-    latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0
+    latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0; factors,
+    # draws and how much evidence counts have no say in it
     factors: Literal["variance", "precision", "matrix"] = "variance"  # precision: the encoder gives precisions and the
     # prior is a factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
     # matrix: the same with factors that are not diagonal, so that a transition can tell one combination of z's dimensions
@@ -219,7 +220,7 @@ class PEARL:
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         nets = self.networks(key)
-        store = replay.create(self.spec, task_count(env.train_tasks), env_steps)
+        store = replay.create(self.spec, task_count(env.train_tasks), self.room(env_steps))
         nothing = jnp.zeros((1, self.config.latent_size))
         prior = self.belief.points_of(Gaussian(nothing, nothing + 1.0)) if self.config.prior == "tasks" else None
         scale = nn.Normaliser(self.spec.obs_size) if self.config.normalise_obs else None
@@ -227,10 +228,21 @@ class PEARL:
 
     def grow(self, state: State, env: Environment, env_steps: int) -> State:
         """The same state with room for the experience of a longer run."""
-        blocks = replay.blocks_for(self.spec, task_count(env.train_tasks), env_steps)
+        blocks = replay.blocks_for(self.spec, task_count(env.train_tasks), self.room(env_steps))
         if blocks <= state.replay.blocks:
             return state
         return dataclasses.replace(state, replay=replay.grow(state.replay, blocks))
+
+    def room(self, env_steps: int) -> int:
+        """Transitions that a run of so many env steps may keep: its last collection goes beyond them. Nothing is ever forgotten."""
+        c = self.config
+        episodes = sum(map(self.episodes, (c.prior_steps, c.posterior_steps, c.extra_steps)))
+        return env_steps + c.tasks_per_iteration * episodes * self.spec.horizon
+
+    @property
+    def test_exploration(self) -> int:
+        """Episodes of a trial that act on the prior, before what is reported as adapted."""
+        return self.config.exploration_episodes
 
     def minimum_env_steps(self, env: Environment) -> int:
         """What the collection before the first gradient step takes."""
@@ -427,20 +439,21 @@ class PEARL:
 
     def gather(self, state: State, env: Environment, key: Array, tasks, episodes: int, *, recent: bool, use=None,
                scripted: bool = False):  # fmt: skip
-        """E episodes on each of `tasks`, into the replay. use [N, E]: act with z ~ q(z|recent context); else z ~ r(z).
-        scripted: hold one random action per episode instead."""
+        """E episodes on each of `tasks`, into the replay. use [N, E]: act with z ~ q(z|recent context); else z ~ r(z). Where an
+        episode ends early, those that begin in its row all use it. scripted: hold one random action per episode instead."""
         params, rows = self.params(state), (tasks.shape[0], episodes)
 
-        def begin(start_key, z_key):
+        def begin(start_key, z_key, use):
             if scripted:
                 return rollout.held(self.spec, z_key, rows)
             memory = self.begin(params, start_key, rows)
             return self, memory if use is None else _informed(self, params, memory, state.replay, tasks, z_key, use)
 
         start_key, z_key, run_key = jax.random.split(key, 3)
-        actor, memory = begin(start_key, z_key)
+        actor, memory = begin(start_key, z_key, use)
         family = take_tasks(jax.tree.map(jnp.asarray, env.train_tasks), tasks)
-        refill = lambda key, memory, over: renew(memory, begin(*jax.random.split(key))[1], over)  # noqa: E731
+        again = None if use is None else jnp.ones_like(use)
+        refill = lambda key, memory, over: renew(memory, begin(*jax.random.split(key), again)[1], over)  # noqa: E731
         data, _ = rollout.episode(env, actor, params, memory, family, run_key, episodes=episodes, refill=refill)
         store = replay.append(state.replay, self.spec, tasks, data, recent=recent)
         scale = None if state.scale is None else state.scale.include(data.obs, data.valid)
