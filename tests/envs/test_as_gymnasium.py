@@ -91,3 +91,10 @@ def test_actions_that_do_not_fit(action):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="action must be in Box"):
         env.step(action)
+
+
+def test_parameters_beside_an_object_are_refused_and_its_backend_is_obeyed():
+    with pytest.raises(ValueError, match="horizon: parameters go with a family's name"):
+        make(CheetahVel(), 1.0, horizon=5)
+    pytest.importorskip("mujoco.mjx")
+    assert make(CheetahVel(backend="mjx"), 1.0).env.spec.jittable

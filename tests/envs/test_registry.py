@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from nacre.envs import registry
@@ -104,3 +106,25 @@ def test_a_users_file_may_import_what_lies_beside_it(tmp_path, monkeypatch):
     (tmp_path / "beside_it.py").write_text("number = 3\n")
     with pytest.raises(ValueError, match="of type int, is without spec"):
         registry.make_family(f"{write(tmp_path, 'from beside_it import number')}:number")
+
+
+@pytest.mark.parametrize("name", ["macaw/ant-dir", "macaw/cheetah-vel"])
+def test_fixed_lists_have_no_other_tasks(name):
+    family = registry.make_family(name)
+    drawn = np.asarray(family.sample_tasks(jax.random.key(0), 1000))
+    np.testing.assert_array_equal(np.unique(drawn), np.unique(family.train_tasks))
+    assert drawn.dtype == family.train_tasks.dtype
+
+
+def test_a_fixed_list_of_speeds_has_a_fixed_limit():
+    with pytest.raises(ValueError, match="fixed list up to 3 m/s, got max_speed=1"):
+        registry.make_family("macaw/cheetah-vel", max_speed=1.0)
+
+
+@pytest.mark.parametrize(("name", "params"), [
+    ("cheetah-vel", {"horizon": 2.5}), ("cheetah-vel", {"threads": 1.5}), ("ant-goal", {"n_train": "x"}),
+    ("point-robot", {"n_test": 2.5}),
+])  # fmt: skip
+def test_counts_are_whole_numbers(name, params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        registry.make_family(name, **params)

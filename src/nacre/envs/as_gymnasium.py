@@ -7,17 +7,23 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from nacre.envs.registry import make_family
+from nacre.envs.registry import make_family, simulated
 from nacre.types import Array, Environment
 
 
 def make(family: str | Environment, task: Any, **params: Any) -> "TaskEnv":
     """`family` (a name for nacre.envs.registry.make_family with its parameters, or an Environment) at one task.
 
-    task: one row of the family's tasks, e.g. 1.5 for cheetah-vel or (0.5, -0.2) for point-robot.
+    task: one row of the family's tasks, e.g. 1.5 for cheetah-vel or (0.5, -0.2) for point-robot. Raises ValueError for a task that
+    is none, and for parameters beside an Environment.
     """
-    env = make_family(family, **params) if isinstance(family, str) else family
-    return TaskEnv(env, task)
+    if isinstance(family, str):
+        return TaskEnv(make_family(family, **params), task)
+    if params:
+        raise ValueError(
+            f"{', '.join(params)}: parameters go with a family's name; set them in the object that you pass"
+        )
+    return TaskEnv(simulated(family), task)
 
 
 class TaskEnv(gymnasium.Env):

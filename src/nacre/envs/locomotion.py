@@ -52,11 +52,12 @@ def require(family: Any, name: str, good: bool, what: str) -> None:
 
 def check(family: Any) -> None:
     """Raise ValueError for a horizon, a number of threads or of tasks that is out of range."""
-    require(family, "horizon", family.horizon >= 1, "be at least 1 env step")
+    whole = lambda name, least: isinstance(getattr(family, name, 1), int) and getattr(family, name, 1) >= least  # noqa: E731
+    require(family, "horizon", whole("horizon", 1), "be at least 1 env step")
     require(family, "backend", family.backend in ("c", "mjx"), "be 'c' or 'mjx'")
-    require(family, "threads", family.threads >= 0, "be 0 (all cores) or a positive number")
+    require(family, "threads", whole("threads", 0), "be 0 (all cores) or a positive number")
     for name in ("n_train", "n_test"):
-        require(family, name, getattr(family, name, 1) >= 1, "be at least 1")
+        require(family, name, whole(name, 1), "be at least 1")
 
 
 def make_spec(

@@ -161,8 +161,10 @@ class MetaWorld:
     def task_axis(self, tasks: np.ndarray) -> tuple[str, np.ndarray]:
         """For pictures: the number that tells tasks apart, and its name."""
         tasks = np.asarray(tasks)
-        one = len(np.unique(tasks[:, 0])) == 1
-        return ("goal x (m)", tasks[:, 4]) if one else ("class of Meta-World", tasks[:, 0])
+        if len(np.unique(tasks[:, 0])) > 1:
+            return "class of Meta-World", tasks[:, 0]
+        # classes of which one place varies have it first
+        return ("goal x (m)", tasks[:, 4]) if tasks[:, 4:].any() else ("object x (m)", tasks[:, 1])
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def _toward(goal: Array, position: Array) -> Array:
 
 def _check_counts(family: str, train: int, test: int, horizon: int) -> None:
     for name, value in (("n_train", train), ("n_test", test), ("horizon", horizon)):
-        if value < 1:
-            raise ValueError(f"{family}: {name} must be at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{family}: {name} must be at least 1, a whole number, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,9 @@ class SparsePointRobot:
 
     @property
     def spec(self) -> EnvSpec:
-        return _spec("sparse-point-robot", self.horizon, 20, 5, "1 - |p - g| within 0.2 of the goal, else 0")
+        return _spec(
+            "sparse-point-robot", self.horizon, 20, 5, f"1 - |p - g| within {self.radius:g} of the goal, else 0"
+        )
 
     @property
     def _goals(self) -> np.ndarray:

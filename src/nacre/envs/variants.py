@@ -210,6 +210,14 @@ class MacawCheetahVel(CheetahVel):
     def __post_init__(self):
         super().__post_init__()
         fixed_counts(self, 35, 5)
+        if self.max_speed != 3.0:
+            raise ValueError(
+                f"{self.name}: its speeds are a fixed list up to 3 m/s, got max_speed={self.max_speed}; leave it out, or take "
+                "cheetah-vel"
+            )
+
+    def draw(self, rng: Any, n: int) -> np.ndarray:
+        return of_list(self, rng, n)
 
     @property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -239,9 +247,19 @@ class MacawAntDir(AntDir2D):
         super().__post_init__()
         fixed_counts(self, 45, 5)
 
+    def draw(self, rng: Any, n: int) -> np.ndarray:
+        return of_list(self, rng, n)
+
     @property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         return chosen(np.array(MACAW_ANGLES, np.float32), (6, 17, 23, 30, 41))
+
+
+def of_list(family: Any, rng: Any, n: int) -> np.ndarray:
+    """n of the training tasks: there are no others, so that fresh ones are not those held out."""
+    number = rng.uniform(0, len(family.train_tasks), n) // 1
+    xp = number.__array_namespace__()
+    return xp.asarray(family.train_tasks)[number.astype("int32")]
 
 
 def fixed_counts(family: Any, n_train: int, n_test: int) -> None:
