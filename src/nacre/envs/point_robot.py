@@ -41,7 +41,7 @@ def _toward(goal: Array, position: Array) -> Array:
 def _check_counts(family: str, train: int, test: int, horizon: int) -> None:
     for name, value in (("n_train", train), ("n_test", test), ("horizon", horizon)):
         if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{family}: {name} must be at least 1, a whole number, got {value!r}")
+            raise ValueError(f"{family}: {name} must be at least 1, got {value!r}")
 
 
 @dataclass(frozen=True)
