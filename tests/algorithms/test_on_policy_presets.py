@@ -46,6 +46,21 @@ def test_paper_presets_are_the_official_ones():
         "official",
     )
     assert varibad.preset("paper", "hopper-params", spec)["state_weight"] == 1.0
+    # 16 processes with so many env steps each, in trials of two episodes of 200
+    steps = {
+        "cheetah-dir": 800,
+        "cheetah-vel": 400,
+        "humanoid-dir": 800,
+        "ant-dir": 200,
+        "ant-goal": 200,
+        "walker-params": 200,
+    }
+    for family, each in steps.items():
+        values = registry.make_config(
+            registry.config_class("varibad"),
+            {k: v for k, v in varibad.preset("paper", family, spec).items() if k not in LOOP},
+        )
+        assert values.tasks_per_iteration * 400 == 16 * each and values.value_weight == 0.125
     assert varibad.preset("paper", "varibad/ant-dir", spec) == varibad.preset("paper", "ant-dir", spec)
     with pytest.raises(ValueError, match="paper has no bandit"):
         varibad.preset("paper", "bandit", spec)

@@ -58,6 +58,12 @@ def test_gittins_indices_are_the_published_ones():
     assert (np.diff(table[:8, 0]) > 0).all() and (np.diff(table[0, :8]) < 0).all()
 
 
+def test_arms_pulled_more_often_than_the_table_holds_have_their_mean():
+    seen = bandit_players.Counts(jnp.array([[3.0, 9.0]]), jnp.array([[2.0, 4.0]]))
+    score = bandit_players.gittins(0.9, 10)(seen, KEY)
+    np.testing.assert_allclose(score[0], [bandit_players.gittins_table(0.9, 10)[3, 2], 10 / 15], rtol=1e-5)
+
+
 def test_players_have_their_published_scores():
     """Sums of rewards of RL^2's table for ten pulls of five arms, whose own standard error is unknown; ours is 0.03."""
     env = Bandit(arms=5, pulls=10)
