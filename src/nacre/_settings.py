@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from nacre import runs
-from nacre._errors import UserError
+from nacre._errors import UserError, check_seed
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
 from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, simulated, unknown
@@ -107,8 +107,7 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
     if not seeds:
         raise UserError("give at least one seed, as in --seeds 0 1 2")
     for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-            raise UserError(f"a seed must be a whole number from 0 to 2147483647, got {seed!r}")
+        check_seed(seed)
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         raise UserError(f"seed {twice[0]} is given more than once; seeds must differ, or the runs would be the same")
@@ -153,14 +152,14 @@ def check_family(env: Any, origin: dict[str, Any]) -> None:
     """A short check of families of the user's own (`nacre check-env` does the whole). Raises UserError."""
     if origin["env_from"] == "name" and origin["env"] in FAMILIES:
         return
-    found = list(check.guarded("the description", lambda: check.check_spec(env)))
+    found = check.guarded({"the description": lambda: check.check_spec(env)})
     key = jax.random.key(0)
-    found = found or list(check.guarded("the task sets", lambda: check.check_tasks(env, jax.random.clone(key))))
+    found = found or check.guarded({"the task sets": lambda: check.check_tasks(env, jax.random.clone(key))})
     if not found:
         tasks = jax.tree.map(
             np.asarray, take_tasks(env.train_tasks, np.arange(check.ROWS) % task_count(env.train_tasks))
         )
-        found = list(check.guarded("reset and step", lambda: check.check_arrays(check.Probe(env, key, tasks))))
+        found = check.guarded({"reset and step": lambda: check.check_arrays(check.Probe(env, key, tasks))})
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         first = found[0]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre import rollout, stats
-from nacre._errors import UserError
+from nacre._errors import UserError, check_seed
 from nacre.results import Result
 from nacre.types import (
     Algorithm,
@@ -51,8 +51,7 @@ class Shots(NamedTuple):
 def evaluation_key(seed: int = 0) -> Key:
     """The key of meta-tests: the same for every run, so that a run always evaluates to the same numbers. Raises ValueError for
     a seed that no key can be made of."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
-        raise ValueError(f"seed must be a whole number from 0 to 2147483647, got {seed!r}")
+    check_seed(seed.item() if isinstance(seed, np.integer) else seed)
     return jax.random.fold_in(jax.random.key(STREAM), seed)
 
 

@@ -78,10 +78,8 @@ class Config:
     updates_per_iteration: int = 2000  # gradient steps
     updates_per_slice: int = 100  # gradient steps per dispatch
     exploration_episodes: int = 2  # episodes of a trial that act on the prior (num_exp_traj_eval)
-    latent: Literal["gaussian", "deterministic"] = (
-        "gaussian"  # deterministic: z is a point estimate, prior z = 0; factors,
-    )
-    # draws and how much evidence counts have no say in it
+    latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0;
+    # factors, draws and how much evidence counts have no say in it
     factors: Literal["variance", "precision", "matrix"] = "variance"  # precision: the encoder gives precisions and the
     # prior is a factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
     # matrix: the same with factors that are not diagonal, so that a transition can tell one combination of z's dimensions

@@ -3,11 +3,13 @@
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from nacre._errors import told
 from nacre.envs.probe import Probe, close, oracle_actions, others, rows_of, same, task_rows
 from nacre.types import Array, Box, Discrete, Environment, EnvSpec, Key, Step, take_tasks, task_count
 
@@ -29,18 +31,18 @@ def check_env(env: Environment, key: Key) -> list[Violation]:
 
     key: a typed key; the same key gives the same report. Exceptions of the environment are reported, not raised.
     """
-    found = list(guarded("the description", lambda: check_spec(env)))
+    found = guarded({"the description": lambda: check_spec(env)})
     if found:  # nothing below can be judged without it
         return found
-    found = list(guarded("the task sets", lambda: check_tasks(env, jax.random.clone(key))))
+    found = guarded({"the task sets": lambda: check_tasks(env, jax.random.clone(key))})
     if found:
         return found
     tasks = take_tasks(env.train_tasks, np.arange(ROWS) % task_count(env.train_tasks))
     probe = Probe(env, key, jax.tree.map(np.asarray, tasks))
-    found = list(guarded("reset and step", lambda: check_arrays(probe)))
+    found = guarded({"reset and step": lambda: check_arrays(probe)})
     if found:
         return found
-    wrong = list(guarded("jit", lambda: check_jit(probe)))
+    wrong = guarded({"jit": lambda: check_jit(probe)})
     if env.spec.jittable and not wrong:
         probe = replace(probe, compiled=True)  # thousands of steps follow
     checks: dict[str, Callable[[Probe], Iterator[Violation]]] = {
@@ -53,32 +55,24 @@ def check_env(env: Environment, key: Key) -> list[Violation]:
         "rows that begin again": check_restart,
         "actions at the bounds": check_bounds,
     }
+    return guarded({name: partial(check, probe) for name, check in checks.items()}) + wrong
+
+
+def guarded(checks: dict[str, Callable[[], Iterator[Violation]]]) -> list[Violation]:
+    """The violations of all checks. An exception is one too, told once however many checks it comes up in."""
+    found: list[Violation] = []
+    raised: dict[tuple[str, str], list[str]] = {}
     for name, check in checks.items():
-        found += guarded(name, lambda check=check: check(probe))
-    return merged(found) + wrong
-
-
-def guarded(name: str, check: Callable[[], Iterator[Violation]]) -> list[Violation]:
-    """The violations of one check; an exception is one too."""
-    try:
-        return list(check())
-    except Exception as error:  # any error of a user's environment belongs in the report
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-        what = f"checking {name} raised {'; '.join(told)}"
-        where = f"the last line that ran is {last.lineno} of {last.filename}"
-        return [Violation(what, "no exception", f"{where}; run the same calls by hand to see how it comes there")]
-
-
-def merged(found: list[Violation]) -> list[Violation]:
-    """The same exception in several checks is one violation that names them all."""
-    names: dict[tuple, list[str]] = {}
-    for violation in found:
-        start, raised, error = violation.what.partition(" raised ")
-        key = (error if raised else violation.what, *violation[1:])
-        names.setdefault(key, []).append(start.removeprefix("checking ") if raised else "")
-    whole = [f"checking {', '.join(checks)} raised {key[0]}" if checks[0] else key[0] for key, checks in names.items()]
-    return [Violation(what, *key[1:]) for what, key in zip(whole, names, strict=True)]
+        try:
+            found += list(check())
+        except Exception as error:  # any error of a user's environment belongs in the report
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"the last line that ran is {last.lineno} of {last.filename}"
+            raised.setdefault((told(error), where), []).append(name)
+    for (what, where), names in raised.items():
+        remedy = f"{where}; run the same calls by hand to see how it comes there"
+        found.append(Violation(f"checking {', '.join(names)} raised {what}", "no exception", remedy))
+    return found
 
 
 def check_spec(env: Environment) -> Iterator[Violation]:

@@ -7,6 +7,7 @@ tasks are drawn have `n_train`, `n_test` and a method draw(rng, n), where rng is
 
 import dataclasses
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def require(family: Any, name: str, good: bool, what: str) -> None:
 
 def check(family: Any) -> None:
     """Raise ValueError for a horizon, a number of threads or of tasks that is out of range."""
-    whole = lambda name, least: isinstance(getattr(family, name, 1), int) and getattr(family, name, 1) >= least  # noqa: E731
+    whole = lambda name, least: isinstance(value := getattr(family, name, 1), Integral) and value >= least  # noqa: E731
     require(family, "horizon", whole("horizon", 1), "be at least 1 env step")
     require(family, "backend", family.backend in ("c", "mjx"), "be 'c' or 'mjx'")
     require(family, "threads", whole("threads", 0), "be 0 (all cores) or a positive number")

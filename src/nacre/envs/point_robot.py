@@ -5,6 +5,7 @@ A point in the plane moves by its action, at most 0.1 per axis and step. The goa
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import jax
@@ -40,7 +41,7 @@ def _toward(goal: Array, position: Array) -> Array:
 
 def _check_counts(family: str, train: int, test: int, horizon: int) -> None:
     for name, value in (("n_train", train), ("n_test", test), ("horizon", horizon)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{family}: {name} must be at least 1, got {value!r}")
 
 

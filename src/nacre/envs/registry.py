@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from nacre._errors import told
+
 # name -> (module:class, one line for `nacre list`); the class is a frozen dataclass whose fields are the parameters
 FAMILIES: dict[str, tuple[str, str]] = {
     "point-robot": ("nacre.envs.point_robot:PointRobot", "go to a goal in a square; reward is minus the distance"),
@@ -204,18 +206,13 @@ def load_from_file(name: str) -> Any:
     try:
         source.loader.exec_module(module)
     except Exception as error:
-        raise ValueError(f"task family {name!r}: {path} raised {told(error, path)}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        where = [f"line {line}" for line in lines[-1:]]
+        raise ValueError(f"task family {name!r}: {path} raised {told(error, *where)}") from error
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise ValueError(f"task family {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
     return getattr(module, attribute)
-
-
-def told(error: Exception, path: Path) -> str:
-    """An error in a user's file, with the last line of that file on the way and all notes."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-    where = [f"line {lines[-1]}"] if lines else []
-    return "; ".join([f"{type(error).__name__}: {error}", *where, *getattr(error, "__notes__", ())])
 
 
 def built(name: str, found: Any, params: dict[str, Any]) -> Any:

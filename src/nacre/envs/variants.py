@@ -197,6 +197,13 @@ def chosen(tasks: np.ndarray, test: tuple[int, ...]) -> tuple[np.ndarray, np.nda
     return np.delete(tasks, test, axis=0), tasks[list(test)]
 
 
+def of_list(family: Any, rng: Any, n: int) -> np.ndarray:
+    """n of the training tasks: there are no others, so that fresh ones are not those held out."""
+    number = rng.uniform(0, len(family.train_tasks), n) // 1
+    xp = number.__array_namespace__()
+    return xp.asarray(family.train_tasks)[number.astype("int32")]
+
+
 @dataclass(frozen=True)
 class MacawCheetahVel(CheetahVel):
     """40 equally spaced speeds up to 3 m/s, five of them held out; one round of adaptation."""
@@ -216,8 +223,7 @@ class MacawCheetahVel(CheetahVel):
                 "cheetah-vel"
             )
 
-    def draw(self, rng: Any, n: int) -> np.ndarray:
-        return of_list(self, rng, n)
+    draw = of_list
 
     @property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -247,19 +253,11 @@ class MacawAntDir(AntDir2D):
         super().__post_init__()
         fixed_counts(self, 45, 5)
 
-    def draw(self, rng: Any, n: int) -> np.ndarray:
-        return of_list(self, rng, n)
+    draw = of_list
 
     @property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         return chosen(np.array(MACAW_ANGLES, np.float32), (6, 17, 23, 30, 41))
-
-
-def of_list(family: Any, rng: Any, n: int) -> np.ndarray:
-    """n of the training tasks: there are no others, so that fresh ones are not those held out."""
-    number = rng.uniform(0, len(family.train_tasks), n) // 1
-    xp = number.__array_namespace__()
-    return xp.asarray(family.train_tasks)[number.astype("int32")]
 
 
 def fixed_counts(family: Any, n_train: int, n_test: int) -> None:

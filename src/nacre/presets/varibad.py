@@ -24,8 +24,7 @@ _PAPER = {
     "ant-dir": dict(tasks_per_iteration=8, epochs=2, updates_per_epoch=1),
     "ant-goal": dict(
         tasks_per_iteration=8, epochs=2, updates_per_epoch=1, clip=0.05, value_clip=0.05, learning_rate=1e-3,
-        decay_env_steps=10**8, latent_size=10,
-        belief_updates=5, elbo_beliefs=0, elbo_decodes=0, truncate=0, normalise_belief=False,
+        decay_env_steps=10**8, latent_size=10, belief_updates=5, elbo_beliefs=0, elbo_decodes=0, truncate=0, normalise_belief=False,
     ),
     "humanoid-dir": dict(
         epochs=4, updates_per_epoch=2, decay_env_steps=10**8, hidden=(512, 256), entropy_weight=0.001, discount=0.99,
@@ -33,13 +32,11 @@ _PAPER = {
     ),
     "walker-params": dict(
         tasks_per_iteration=8, epochs=2, updates_per_epoch=2, clip=0.05, value_clip=0.05, latent_size=10, kl_weight=1.0,
-        embeddings=(32, 32, 32),
-        reward_weight=0.0, state_weight=1.0, state_hidden=(256, 128),
+        embeddings=(32, 32, 32), reward_weight=0.0, state_weight=1.0, state_hidden=(256, 128),
     ),
     "sparse-point-robot": dict(
         tasks_per_iteration=8, epochs=2, updates_per_epoch=8, hidden=(128, 128, 128), entropy_weight=0.001, discount=0.99,
-        kl_weight=1.0,
-        belief_updates=3, belief_trials=15, elbo_beliefs=0, elbo_decodes=0, truncate=0, step_inputs=False,
+        kl_weight=1.0, belief_updates=3, belief_trials=15, elbo_beliefs=0, elbo_decodes=0, truncate=0, step_inputs=False,
         belief_max_gradient=0.0, episodes=3, env_steps=5 * 10**7,
     ),
 }  # fmt: skip
@@ -65,8 +62,7 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     # rows enough for batched stepping, and a step on the belief for every few trials
     fast = dict(
         tasks_per_iteration=64, epochs=8, updates_per_epoch=4, clip=0.2, value_clip=0.0, value_weight=0.5, belief_updates=8,
-        belief_capacity=2000,
-        initial_env_steps=0, env_steps=10_000_000, decay_env_steps=10_000_000,
+        belief_capacity=2000, initial_env_steps=0, env_steps=10_000_000, decay_env_steps=10_000_000,
     )  # fmt: skip
     if spec.discrete:
         fast |= dict(entropy_weight=0.03)

@@ -75,11 +75,12 @@ class Credit:
         """Episodes [N, E, T] of N tasks, and the reward to learn from."""
         n, e, t = reward.shape
         weight = data.valid.astype(jnp.float32)
+        paid = reward * weight
         rows = lambda x: x.reshape(n, e * t, *x.shape[3:])  # noqa: E731
         time = jnp.broadcast_to(jnp.arange(t), reward.shape)
         more = jnp.concatenate([weight[..., 1:], jnp.zeros_like(weight[..., :1])], axis=-1)
         of = lambda value, decay: ppo.advantages(  # noqa: E731
-            reward * weight, value * weight, jnp.zeros((n, e)), more, self.discount, decay
+            paid, value * weight, jnp.zeros((n, e)), more, self.discount, decay
         )
         value = jnp.zeros_like(reward)
         returns = of(value, 1.0)
@@ -92,7 +93,7 @@ class Credit:
         if self.standardise:
             advantage = jax.vmap(ppo.standardised)(advantage, weight)
         # an episode that is over goes on without rewards, so that what ends it is credited with what it forgoes
-        gain = (reward * weight - (reward * weight).mean(axis=1, keepdims=True)) * self.discount ** jnp.arange(t)
+        gain = (paid - paid.mean(axis=1, keepdims=True)) * self.discount ** jnp.arange(t)
         said = data.extras.get("said")
         return Round(data.obs, data.action, advantage * weight, gain, weight, data.extras["log_prob"], said)
 
