@@ -303,6 +303,23 @@ def test_several_seeds_are_pooled():
     assert meta.evaluate(TwoSeeds(), episodes=8, repetitions=2, checkpoint=100).env_steps == 100
 
 
+def test_seeds_at_different_checkpoints_are_told():
+    assert "seeds stand at 203 to 205 env steps" in meta.evaluate(TwoSeeds(), episodes=1, repetitions=1).table()
+    assert "100 env steps;" in meta.evaluate(TwoSeeds(), episodes=1, repetitions=1, checkpoint=100).table()
+
+
+def test_intervals_where_there_is_little_to_draw_from():
+    returns = np.random.default_rng(0).normal(size=(1, 4, 1, 2))  # [S, R, N, K]
+    alone = meta.summary(returns, success=returns > 0)
+    assert alone["intervals"] == alone["success_intervals"] == [None, None] and alone["trial_interval"] is None
+    text = result_of(2, **alone, task_params=[[0.0]]).table()
+    assert "nan" not in text and "one task and one seed: no interval" in text
+    # two directions are all the tasks that there are: their difference does not make the mean of them unsure
+    apart = np.array([0.0, 100.0])[None, None, :, None] + np.random.default_rng(1).normal(size=(5, 1, 2, 1))
+    (low, high), (least, most) = (meta.summary(apart, all_tasks=known)["intervals"][0] for known in (True, False))
+    assert high - low < 3 and most - least > 50
+
+
 def test_the_same_agent_evaluates_to_the_same_numbers():
     algorithm = pearl(exploration_episodes=1)
     held = agent(algorithm=algorithm, params=params_of(algorithm))
@@ -369,12 +386,13 @@ def test_table_of_a_long_trial():
     lines = text.splitlines()
     assert "pearl on sparse-point-robot (fast), seed 0, 50,000 env steps; 2 test tasks x 10 trials" in lines[0]
     assert lines[1].split()[:2] == ["shot", "return"] and "no adaptation" in lines[1]
-    shown = [line.split()[0] for line in lines[2:-2]]
+    shown = [line.split()[0] for line in lines[2:-3]]
     assert shown[:6] == list("012345") and shown[-1] == "19" and len(shown) == 12
+    assert lines[-1] == "one seed on 2 tasks: the intervals are too narrow; --seeds trains more than one"
     assert lines[2 + 5].split() == ["5", "5.0", "4.0", "to", "6.0", "0.5", "0.0", "20.0", "1.5"]
-    assert lines[-2].split() == ["5-19", "12.0", "0.5", "0.0", "20.0", "1.5"]
-    assert lines[-1] == "shots 5-19: 60% of the way from standing still to the oracle"
-    assert len({len(line) for line in lines[1:-1]}) == 1  # columns line up
+    assert lines[-3].split() == ["5-19", "12.0", "0.5", "0.0", "20.0", "1.5"]
+    assert lines[-2] == "shots 5-19: 60% of the way from standing still to the oracle"
+    assert len({len(line) for line in lines[1:-2]}) == 1  # columns line up
 
 
 def test_table_without_an_oracle_and_of_three_shots():

@@ -102,6 +102,17 @@ def test_a_full_store_forgets_the_oldest_block_first():
         assert numbers(r, task) == {x for t, x in kept if t == task}
 
 
+def test_a_block_that_is_reused_while_its_task_still_fills_it():
+    r = replay.create(SPEC, TASKS, 20)
+    r = replay.append(r, SPEC, jnp.array([1]), episodes(900, [1], [3]), recent=True)  # leaves its block open
+    for k in range(7):  # as many as there are
+        r = replay.append(r, SPEC, jnp.array([0]), episodes(10 * k, [0], [5]), recent=True)
+    assert int(r.oldest[1]) == int(r.total[1])  # nothing is left of task 1
+    r = replay.append(r, SPEC, jnp.array([1]), episodes(800, [1], [2]), recent=True)
+    assert numbers(r, 1) == numbers(r, 1, recent=True) == {800, 801}
+    assert numbers(r, 0) == {10 * k + i for k in range(1, 7) for i in range(5)}
+
+
 @pytest.mark.parametrize("rounds", [5, 17])
 def test_growing_keeps_the_content_and_the_order(rounds):
     r, kept = fill(replay.create(SPEC, TASKS, 20), rounds)

@@ -12,10 +12,12 @@ from PIL import Image
 
 import synthetic
 from nacre import plotting, report
+from nacre import report_figures as figures
 from nacre._errors import UserError
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.report_data import metric_series, read_run
 from nacre.report_summary import Curve, group_runs, learning_curve
+from nacre.report_text import overview
 
 FAMILIES = ("sparse-point-robot", "point-robot", "cheetah-vel", "cheetah-dir")
 SECTIONS = ("learning", "shots", "tasks", "behaviour", "latent", "metrics", "configuration", "repeat")
@@ -244,10 +246,10 @@ def test_curve_of_seeds_evaluated_at_different_steps(tmp_path):
         for steps, value in points.items():
             np.savez(tmp_path / name / "evaluations" / f"{steps}.npz", returns=np.full((2, 3, 2), value))
     curve: Curve = learning_curve([seed for name in "ab" for seed in read_run(tmp_path / name).seeds])
-    np.testing.assert_allclose(curve.env_steps, [0, 5, 10])
-    np.testing.assert_allclose(curve.mean[:, 1], [0, 3, 10])  # at 5: the mean of 5, between 0 and 10, and 1
-    np.testing.assert_allclose(curve.minutes, [0, 5, 10])
-    assert curve.interval.shape == (3, 2, 2) and len(curve.per_seed) == 2
+    np.testing.assert_allclose(curve.env_steps, [0, 5])  # as far as both have come
+    np.testing.assert_allclose(curve.mean[:, 1], [0, 3])  # at 5: the mean of 5, between 0 and 10, and 1
+    np.testing.assert_allclose(curve.minutes, [0, 5])
+    assert curve.interval.shape == (2, 2, 2) and len(curve.per_seed) == 2
 
 
 def test_the_newer_of_result_and_evaluation_counts(own):
@@ -258,6 +260,105 @@ def test_the_newer_of_result_and_evaluation_counts(own):
     shutil.copy(own / "evaluations" / "150000.npz", own / "evaluations" / "160000.npz")
     final = group_runs([read_run(own)])[0].final
     assert final.shots[0] < 15 and final.env_steps == 160_000 and final.references["oracle"][0] == 13.4
+
+
+def changed(run, **top):
+    """The run with other values in its config.json."""
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | top))
+    return run
+
+
+def test_trials_of_different_length_are_compared_by_what_a_shot_is_for(runs, tmp_path, sketched):
+    short = synthetic.write_run(tmp_path / "short", "point-robot")
+    long = shutil.copytree(runs("sparse-point-robot"), tmp_path / "long")
+    changed(long, algorithm="maml", env="point-robot", exploration_episodes=10)  # 20 shots
+    shares = []
+    for order in ([short, long], [long, short]):
+        groups = group_runs(read_run(path) for path in order)
+        table = overview(groups)
+        shares.append(sorted((row[0], row[-1]) for row in table[1:]))
+        ends = {group.first.algorithm: group.curve.shots - 1 for group in groups}
+        named = dict(figures.panels(groups))
+        assert named["last episode"] == [ends[group.first.algorithm] for group in groups] and max(ends.values()) == 19
+        after = named["first episode after exploration"]
+        assert dict(zip([group.first.algorithm for group in groups], after, strict=True))["maml"] == 10
+    assert shares[0] == shares[1]  # whichever is named first
+
+
+def test_budgets_are_told_apart_and_a_seed_counts_once(own, tmp_path, sketched):
+    other = shutil.copytree(own, tmp_path / "other")
+    changed(other, loop={"env_steps": 50_000, "evaluate_every": 25_000}, seeds=[1])
+    groups = group_runs(read_run(path) for path in (own, other))
+    assert [group.label for group in groups] == ["env steps 150000", "env steps 50000"]
+    several = synthetic.write_run(tmp_path / "several", seeds=(0, 1))
+    named = page(report.write([several, several / "seed-1", several], tmp_path / "page.html")).text
+    assert "seeds 0, 1" in named and "seeds 0, 1, 1" not in named and "runs compared" not in named
+    copy = shutil.copytree(own, tmp_path / "copy")
+    assert "seed 0 is there more than once" in page(report.write([own, copy], tmp_path / "twice.html")).text
+
+
+def test_labels_differ_and_so_do_lines(tmp_path):
+    settings = [
+        dict(discount=0.9, kl_weight=1.0, reward_scale=1.0),
+        dict(discount=0.9, kl_weight=1.0, reward_scale=2.0),
+    ]
+    settings.append(dict(discount=0.99, kl_weight=2.0, reward_scale=2.0))
+    paths = [synthetic.write_run(tmp_path / str(k), **values) for k, values in enumerate(settings)]
+    names = [group.label for group in group_runs(read_run(path) for path in paths)]
+    assert len(set(names)) == 3 and "reward scale 2" in names[1]
+    looks = [tuple(map(str, figures.look_of(n).values())) for n in range(24)]
+    assert len(set(looks)) == 24
+
+
+def test_other_parameters_of_a_family_stand_apart(own, tmp_path, sketched):
+    short = changed(shutil.copytree(own, tmp_path / "short"), env_params={"horizon": 10})
+    text = page(report.write([own, short], tmp_path / "page.html")).text
+    assert "On sparse-point-robot (horizon 10)" in text or "sparse-point-robot (horizon 10)" in text
+    assert text.count("of the way from doing nothing") == 2  # each with its own references
+    quick = changed(shutil.copytree(own, tmp_path / "quick"), env_params={"threads": 2})
+    assert "the highest return at the last shot" in page(report.write([own, quick], tmp_path / "same.html")).text
+
+
+def test_a_result_from_before_a_run_went_on(own):
+    changed(own, loop={"env_steps": 400_000})
+    text = page(report.write([own])).text
+    assert "not ended" not in text  # it ended at its first budget
+    with (own / "metrics.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"kind": "train", "env_steps": 200_000, "updates": 1, "seconds": 999.0, "metrics": {}}) + "\n"
+        )
+    text = page(report.write([own])).text
+    assert "it stands at 200,000 of 400,000 env steps" in text and "the same agent without adaptation" not in text
+    assert "a policy that knows the task 13.4" in text
+
+
+def test_runs_of_one_seed_each_are_pooled_with_their_references(tmp_path):
+    paths = [synthetic.write_run(tmp_path / str(seed), "point-robot", (seed,)) for seed in (0, 1)]
+    result = json.loads((paths[1] / "result.json").read_text())
+    result["references"]["no_adaptation"] = [-5.0] * len(result["shots"])
+    (paths[1] / "result.json").write_text(json.dumps(result))
+    final = group_runs(read_run(path) for path in paths)[0].final
+    np.testing.assert_allclose(final.references["no_adaptation"], (-16 - 5) / 2)
+    both = [json.loads((path / "result.json").read_text())["shots"] for path in paths]
+    np.testing.assert_allclose(final.shots, np.mean(both, axis=0))
+    assert final.seeds == 2
+    (paths[1] / "result.json").unlink()
+    assert "no_adaptation" not in group_runs(read_run(path) for path in paths)[0].final.references
+
+
+def test_an_agent_that_learns_within_the_episode_is_spoken_of_so(own, sketched):
+    text = page(report.write([changed(own, algorithm="varibad")])).text
+    assert "in the first episode" in text and "without memory of earlier episodes" in text
+    assert "before any adaptation" not in text
+
+
+def test_minutes_are_counted_as_the_loop_counts_them(own):
+    (own / "result.json").unlink()
+    changed(own, loop={"env_steps": 400_000, "minutes": 4.7})  # 280 s of training and 5.9 s of evaluation: 4.76 minutes
+    assert "not ended" not in page(report.write([own])).text
+    changed(own, loop={"env_steps": 400_000, "minutes": 4.8})
+    assert "not ended" in page(report.write([own])).text
 
 
 def test_metrics_are_over_gradient_steps(runs):

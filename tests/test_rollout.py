@@ -85,6 +85,31 @@ def test_with_new_memories_every_row_is_full():
     assert rollout.mean_return(data) == pytest.approx(18 / 6)  # three, two and one episode
 
 
+def test_a_piece_that_the_rows_end_cuts_is_no_episode():
+    env = Toy()
+    env.train_tasks = np.array([4.0, 4.0, 4.0], np.float32)
+    data = play(env, refill=lambda key, memory, over: memory)
+    assert data.valid.all() and rollout.mean_return(data) == 4  # not (4 + 2) / 2
+
+
+def test_beliefs_of_a_trial_are_those_that_an_episode_begins_with():
+    class Counting(Held):
+        observes = True
+
+        def observe(self, params, memory, transition):
+            return memory + transition.valid
+
+        def adapt(self, params, memory, episodes, key):
+            return memory + 100
+
+        def beliefs(self, params, memory):
+            return {"mean": memory}
+
+    env = Toy()
+    _, beliefs = rollout.trial(env, Counting(), (), env.train_tasks, jax.random.key(0), episodes=2)
+    assert beliefs["mean"][:, :, 0].tolist() == [[0, 0, 0], [102, 103, 106]]
+
+
 class InJax:
     """The same toy as pure JAX."""
 

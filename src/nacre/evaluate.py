@@ -41,7 +41,7 @@ class Shots(NamedTuple):
     """What a meta-test measured, in NumPy. R repetitions, N tasks, K episodes of a trial, T env steps."""
 
     returns: np.ndarray  # [R, N, K] undiscounted sums of the reward
-    beliefs: dict[str, np.ndarray]  # [R, K, N, ...] what the agent acted with in episode k, as the algorithm names it
+    beliefs: dict[str, np.ndarray]  # [R, K, N, ...] at the start of episode k, as the algorithm names it
     info: dict[str, np.ndarray]  # [K, N, T, ...] the family's measurements in the first repetition, 0 after the end
     env_steps: int  # taken in all
     lengths: np.ndarray  # [R, N, K] env steps of each episode
@@ -198,7 +198,7 @@ def references(
     found: dict[str, list[float] | None] = dict.fromkeys(actors)
     for name, actor in actors.items():
         if actor is not None:
-            again = jax.random.clone(key)  # the same starts for everyone
+            again = jax.random.clone(key)  # the same starts for everyone who acts episode by episode
             shots = meta_test(env, actor, (), tasks, again, episodes=episodes, repetitions=repetitions)
             found[name] = shots.returns.mean(axis=(0, 1)).tolist()
     return found
@@ -275,33 +275,39 @@ def evaluate(
         task_params=task_params(tasks),
         references={**known, "no_adaptation": fixed.mean(axis=(0, 1, 2)).tolist()},
         exploration_episodes=exploration_episodes(agents[0].algorithm),
-        **summary(np.stack([of_seed.returns for of_seed in found]), seed, success),
+        acts=None if explore else getattr(agents[0].algorithm, "test_acts", None),
+        furthest=max(int(agent.env_steps) for agent in agents),
+        **summary(
+            np.stack([of_seed.returns for of_seed in found]), seed, success, getattr(env, "train_is_test", False)
+        ),
     )
 
 
-def summary(returns: np.ndarray, seed: int = 0, success: np.ndarray | None = None) -> dict[str, Any]:
-    """Fields of Result from returns and success [S, R, N, K]; seed: of the bootstrap."""
+def summary(
+    returns: np.ndarray, seed: int = 0, success: np.ndarray | None = None, all_tasks: bool = False
+) -> dict[str, Any]:
+    """Fields of Result from returns and success [S, R, N, K]: every task counts its own trials, and tasks count alike.
+    seed: of the bootstrap; all_tasks: the family has no others."""
     by_task = returns.astype(np.float64).mean(axis=1)  # [S, N, K]
-    shots = stats.mean(by_task)
-    trial = stats.interval(by_task.sum(axis=-1, keepdims=True), np.random.default_rng(seed))
-    return {
-        "shots": shots.tolist(),
-        "intervals": stats.interval(by_task, np.random.default_rng(seed)).T.tolist(),
+    found = {
+        "shots": stats.mean(by_task).tolist(),
+        "intervals": intervals(by_task, seed, all_tasks),
         "per_task": by_task.mean(axis=0).tolist(),
-        "trial_return": float(shots.sum()),
-        "trial_interval": np.ravel(trial).tolist(),
-        **({} if success is None else success_summary(success, seed)),
+        "trial_return": float(stats.mean(by_task).sum()),
+        "trial_interval": intervals(by_task.sum(axis=-1, keepdims=True), seed, all_tasks)[0],
     }
+    if success is not None:
+        share = success.astype(np.float64).mean(axis=1)
+        found |= {"success": stats.mean(share).tolist(), "success_intervals": intervals(share, seed, all_tasks)}
+        found["success_per_task"] = share.mean(axis=0).tolist()
+    return found
 
 
-def success_summary(success: np.ndarray, seed: int) -> dict[str, Any]:
-    """Share of trials that succeed per shot: every task counts its own trials, and tasks count alike."""
-    by_task = success.astype(np.float64).mean(axis=1)  # [S, N, K]
-    return {
-        "success": stats.mean(by_task).tolist(),
-        "success_intervals": stats.interval(by_task, np.random.default_rng(seed)).T.tolist(),
-        "success_per_task": by_task.mean(axis=0).tolist(),
-    }
+def intervals(by_task: np.ndarray, seed: int, all_tasks: bool) -> list[list[float] | None]:
+    """95 % [low, high] of each of K means of [S, N, K]; None where one seed on one task leaves nothing to draw from."""
+    if by_task.shape[:2] == (1, 1):
+        return [None] * by_task.shape[-1]
+    return stats.of_means(by_task, np.random.default_rng(seed), all_tasks).T.tolist()
 
 
 # --------------------------------------------------------------------------------------------- files

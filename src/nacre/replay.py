@@ -138,6 +138,8 @@ def _append_row(r: Replay, task: Array, rows: Array, length: Array, *, recent: b
     loser = r.owner[physical]
     evict = grow & (r.used >= r.blocks)
     oldest = r.oldest.at[loser].add(jnp.where(evict, r.block, 0))
+    # a block that was still being filled: its task goes on with the next one
+    totals = r.total.at[loser].max(jnp.where(evict, oldest[loser], 0))
     index = r.index.at[task, last_block % r.blocks].set(jnp.where(grow, physical, r.index[task, last_block % r.blocks]))
     owner = r.owner.at[physical].set(jnp.where(grow, task, loser))
     step = jnp.arange(rows.shape[0])
@@ -148,7 +150,7 @@ def _append_row(r: Replay, task: Array, rows: Array, length: Array, *, recent: b
     total = total + length
     end = r.window_end.at[task].set(jnp.where(recent, total, r.window_end[task]))
     return Replay(
-        store, owner, index, r.total.at[task].set(total), oldest, r.window, end, r.used + grow.astype(jnp.int32),
+        store, owner, index, totals.at[task].set(total), oldest, r.window, end, r.used + grow.astype(jnp.int32),
         r.block, r.obs_size, r.action_size,
     )  # fmt: skip
 

@@ -23,9 +23,12 @@ from nacre.report_summary import (
     Final,
     Group,
     attempt,
+    differences,
+    distinct,
     evaluation_for_pictures,
     family_of,
     group_runs,
+    label_of,
     pooled,
     task_array,
 )
@@ -94,7 +97,7 @@ def write(run_dirs: list[Path], out: Path | None = None) -> Path:
     """
     if not run_dirs:
         raise UserError("report needs at least one run directory")
-    runs = [read_run(Path(path)) for path in dict.fromkeys(map(str, run_dirs))]
+    runs = distinct(read_run(Path(path)) for path in run_dirs)
     default = "report.html" if len(runs) == 1 else "comparison.html"
     out = runs[0].path / default if out is None else Path(out).expanduser()
     if out.is_dir():
@@ -114,21 +117,22 @@ def render(runs: list[Run]) -> str:
     from jinja2 import Environment
 
     page = Page()
-    families: dict[str, list[Run]] = {}
+    tests: dict[str, list[Run]] = {}
     for run in runs:
-        families.setdefault(run.family, []).append(run)
-    parts = [group_runs(members) for members in families.values()]
-    for groups in parts:
-        add_family(page, groups, several=len(parts) > 1)
+        tests.setdefault(run.test, []).append(run)
+    parts = [group_runs(members) for members in tests.values()]
+    names = test_names(parts)
+    for groups, name in zip(parts, names, strict=True):
+        add_family(page, groups, name, several=len(parts) > 1)
     everything = [group for groups in parts for group in groups]
     remarks = [*status(everything), *(remark for run in runs for remark in remarks_of(run)), *page.remarks]
     source = importlib.resources.files("nacre").joinpath("report_page.jinja").read_text(encoding="utf-8")
     template = Environment(autoescape=True, finalize=tied).from_string(source)
     one = everything[0] if len(everything) == 1 else None
     return template.render(
-        title=title_of(parts),
+        title=title_of(parts, names),
         subtitle=subtitle(everything),
-        summary=[text for groups in parts for text in describe(groups)],
+        summary=[text for groups, name in zip(parts, names, strict=True) for text in describe(groups, name)],
         tiles=tiles(one) if one else [],
         remarks=list(dict.fromkeys(remarks)),
         sections=page.sections,
@@ -143,10 +147,22 @@ def tied(value: Any) -> Any:
     return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
-def title_of(parts: list[list[Group]]) -> str:
-    names = [dict.fromkeys(run.algorithm for group in groups for run in group.runs) for groups in parts]
-    algorithms = " and ".join(word.upper() for word in dict.fromkeys(name for part in names for name in part))
-    return f"{algorithms} on {' and '.join(groups[0].first.family for groups in parts)}"
+def title_of(parts: list[list[Group]], names: list[str]) -> str:
+    algorithms = [run.algorithm.upper() for groups in parts for group in groups for run in group.runs]
+    return f"{' and '.join(dict.fromkeys(algorithms))} on {' and '.join(names)}"
+
+
+def test_names(parts: list[list[Group]]) -> list[str]:
+    """The family of each part, with its differing parameters where it is there more than once."""
+    runs = [groups[0].first for groups in parts]
+    families = [run.family for run in runs]
+    names = []
+    for run in runs:
+        same = [other for other in runs if other.family == run.family]
+        differing = [name for name in differences(same) if name.startswith("env.")]
+        own = label_of(run, differing, len(differing)).replace("env.", "") if families.count(run.family) > 1 else ""
+        names.append(f"{run.family} ({own})" if own else run.family)
+    return names
 
 
 def remarks_of(run: Run) -> list[str]:
@@ -156,28 +172,27 @@ def remarks_of(run: Run) -> list[str]:
 # ------------------------------------------------------------------------------------------------------- sections
 
 
-def add_family(page: Page, groups: list[Group], several: bool) -> None:
+def add_family(page: Page, groups: list[Group], name: str, several: bool) -> None:
     """The sections about one task family; groups differ in algorithm or settings."""
-    run, name = groups[0].first, groups[0].first.family
-    exploration = int(run.spec.get("exploration_episodes", 0))
+    run = groups[0].first
     suffix = f" on {name}" if several else ""
     before = len(page.sections)
     tested = [group for group in groups if group.final is not None]
     if len(groups) > 1:
-        page.sections.append(Section("overview", f"Overview{suffix}", table=overview(groups, exploration)))
-    add_curves(page, groups, exploration, suffix)
+        page.sections.append(Section("overview", f"Overview{suffix}", table=overview(groups)))
+    add_curves(page, groups, suffix)
     if tested:
         family = family_of(run)
-        add_final(page, tested, exploration, suffix, family)
+        add_final(page, tested, suffix, family)
         add_comparison(page, [group for group in tested if any(s.returns for s in group.seeds)], family, suffix)
         for group in tested:
-            add_behaviour(page, group, family, exploration, suffix, named=len(groups) > 1)
+            add_behaviour(page, group, family, suffix, named=len(groups) > 1)
     add_metrics(page, groups, suffix)
     for section in page.sections[before:]:
         section.id += f"-{before}" if several else ""
 
 
-def add_curves(page: Page, groups: list[Group], exploration: int, suffix: str) -> None:
+def add_curves(page: Page, groups: list[Group], suffix: str) -> None:
     section = Section("learning", f"Learning curves{suffix}")
     page.sections.append(section)
     evaluated = [group for group in groups if group.curve.shots]
@@ -185,16 +200,15 @@ def add_curves(page: Page, groups: list[Group], exploration: int, suffix: str) -
         section.text = "There is no evaluation yet, so there is no curve to show."
         return
     seeds = max(len(group.curve.per_seed) for group in evaluated)
-    band = "bands are 95 % bootstrap intervals over " + ("seeds and test tasks" if seeds > 1 else "test tasks")
+    many = "seeds" if groups[0].all_tasks else "seeds and test tasks"
+    band = f"bands are 95 % bootstrap intervals over {many if seeds > 1 else 'test tasks'}"
     thin = "; thin lines are the single seeds" if seeds > 1 else ""
     references = reference_lines(evaluated)
     caption = (
         f"Return of an episode on test tasks, {band}{thin}. Time is training alone, evaluation left out."
-        f"{' Grey lines: references on the same tasks.' if references else ''}"
+        f"{' Grey lines: references on the same tasks, mean over shots.' if references else ''}"
     )
-    section.figures += page.draw(
-        "Learning curves", caption, figures.learning_curves, evaluated, exploration, references
-    )
+    section.figures += page.draw("Learning curves", caption, figures.learning_curves, evaluated, references)
 
 
 def reference_lines(groups: list[Group]) -> dict[str, np.ndarray]:
@@ -207,19 +221,21 @@ def reference_lines(groups: list[Group]) -> dict[str, np.ndarray]:
     return found
 
 
-def add_final(page: Page, groups: list[Group], exploration: int, suffix: str, family: Any) -> None:
+def add_final(page: Page, groups: list[Group], suffix: str, family: Any) -> None:
     """Return per shot, and per task unless there are too many to tell apart."""
     final = groups[0].final
     trials = f"{len(final.per_task)} test tasks, {final.repetitions} trial{'s' * (final.repetitions != 1)} each"
     caption = f"Mean return of each episode of a trial ({trials}) with 95 % bootstrap intervals."
     section = Section("shots", f"Return per shot{suffix}", fold="The numbers", table=shot_table(groups))
-    section.figures += page.draw("Return per shot", caption, figures.return_per_shot, groups, exploration)
+    section.figures += page.draw("Return per shot", caption, figures.return_per_shot, groups)
     page.sections.append(section)
     if len(final.per_task) > MOST_BARS:
         return
     axis = task_axis(family, groups[0].first, final)
-    what = "at the last shot" if len(groups) > 1 else "before any adaptation and at the last shot"
-    caption = f"Mean return on each test task {what}, sorted by the task."
+    first = "in the first episode" if groups[0].learns_within else "before any adaptation"
+    what = "at the last shot" if len(groups) > 1 else f"{first} and at the last shot"
+    oracle = " Grey line: the oracle's mean over tasks and shots." if "oracle" in final.references else ""
+    caption = f"Mean return on each test task {what}, sorted by the task.{oracle}"
     section = Section("tasks", f"Task by task{suffix}")
     section.figures += page.draw("Task by task", caption, figures.per_task, groups, axis)
     page.sections.append(section)
@@ -251,7 +267,7 @@ def task_axis(family: Any, run: Run, final: Final) -> tuple[str, np.ndarray]:
     return (names[0] if names else "first task parameter"), final.tasks[:, 0]
 
 
-def add_behaviour(page: Page, group: Group, family: Any, exploration: int, suffix: str, named: bool) -> None:
+def add_behaviour(page: Page, group: Group, family: Any, suffix: str, named: bool) -> None:
     """What the family draws, and the latent space; of the first seed."""
     found = evaluation_for_pictures(group)
     if found is None:
@@ -276,7 +292,7 @@ def add_behaviour(page: Page, group: Group, family: Any, exploration: int, suffi
         "Neighbouring tasks should lie together, different ones apart."
     )
     section = Section(f"latent{tag}", f"What the agent believes{own or suffix}", who)
-    section.figures += page.draw("Latent space", caption, figures.latent_space, mean, axis, exploration)
+    section.figures += page.draw("Latent space", caption, figures.latent_space, mean, axis, group.exploration)
     page.sections += [section] * bool(section.figures)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from nacre._errors import UserError
 
+NOT_THE_TEST = ("backend", "threads", "processes", "record_qpos", "n_train")  # parameters of families
+
 
 @dataclass
 class Seed:
@@ -86,7 +88,32 @@ class Run:
     def identity(self) -> str:
         """Runs with the same identity differ in nothing but their seeds."""
         kept = {name: self.config.get(name) for name in ("algorithm", "env", "env_params", "preset", "config")}
-        return json.dumps(kept, sort_keys=True, default=str)
+        loop = self.config.get("loop") or {}
+        return json.dumps([kept, loop.get("env_steps"), loop.get("minutes")], sort_keys=True, default=str)
+
+    @property
+    def test(self) -> str:
+        """Runs with the same test can stand beside one another: family and parameters, but for those that change no test task."""
+        params = {
+            name: value for name, value in (self.config.get("env_params") or {}).items() if name not in NOT_THE_TEST
+        }
+        return json.dumps([self.family, params], sort_keys=True, default=str)
+
+    @property
+    def newest(self) -> int:
+        """Env steps of the newest evaluation that all evaluated seeds have reached, -1 before the first."""
+        return min((max(seed.returns) for seed in self.seeds if seed.returns), default=-1)
+
+    @property
+    def done(self) -> int:
+        """Env steps of training, the least of the seeds'."""
+        return min((seed.last.get("env_steps", 0) for seed in self.seeds), default=0)
+
+    @property
+    def current_result(self) -> dict[str, Any]:
+        """result.json, {} where the run has gone on since it was written."""
+        at = self.result.get("env_steps")
+        return {} if at is None or at < max(self.newest, self.done) else self.result
 
 
 # --------------------------------------------------------------------------------------------------------- reading

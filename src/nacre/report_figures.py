@@ -20,7 +20,7 @@ from nacre.plotting import (
     whole_ticks,
 )  # fmt: skip
 from nacre.report_data import metric_series
-from nacre.report_summary import Curve, Final, Group
+from nacre.report_summary import Curve, Group
 
 REFERENCES = {  # name in the result -> label and line style
     "oracle": ("oracle (knows the task)", (0, (6, 1))),
@@ -37,8 +37,8 @@ def key_shots(shots: int, exploration: int) -> list[int]:
     return sorted({0, min(exploration, shots - 1), shots - 1})
 
 
-def shot_name(k: int, shots: int, exploration: int) -> str:
-    words = {0: "before any adaptation", shots - 1: "last"}
+def shot_name(k: int, shots: int, exploration: int, learns_within: bool = False) -> str:
+    words = {0: "first" if learns_within else "before any adaptation", shots - 1: "last"}
     if 0 < exploration < shots - 1:
         words[exploration] = "exploration over"
     return f"shot {k} ({words[k]})" if k in words else f"shot {k}"
@@ -48,6 +48,12 @@ def colour(k: int) -> str:
     return SERIES[k % len(SERIES)]
 
 
+def look_of(n: int) -> dict[str, str]:
+    """Colour, dash and marker of the n-th line; beyond the colours, other dashes and markers with each."""
+    k = n + n // len(SERIES)
+    return {"color": colour(n), "linestyle": DASHES[k % len(DASHES)], "marker": MARKERS[k % len(MARKERS)]}
+
+
 # ------------------------------------------------------------------------------------------------ learning curves
 
 
@@ -55,7 +61,9 @@ def draw_references(axis: Any, references: dict[str, np.ndarray]) -> None:
     """Horizontal lines at the mean over shots."""
     for name, (label, dash) in REFERENCES.items():
         if name in references:
-            axis.axhline(references[name].mean(), color=MUTED, linewidth=1.3, linestyle=dash, label=label, zorder=1)
+            axis.axhline(
+                np.nanmean(references[name]), color=MUTED, linewidth=1.3, linestyle=dash, label=label, zorder=1
+            )
 
 
 def draw_curve(axis: Any, curve: Curve, x: np.ndarray, shot: int, look: dict[str, Any]) -> None:
@@ -83,27 +91,43 @@ def x_axis(axis: Any, over_time: bool) -> None:
     axis.set_xlim(left=-0.02 * axis.get_xlim()[1])
 
 
+Panel = tuple[str, list[int]]  # title, and the shot of each group
+
+
+def panels(groups: list[Group]) -> list[Panel]:
+    """What several groups are compared at. Trials of different length are compared by what a shot is for, not by its number."""
+    protocols = {(group.curve.shots, group.exploration) for group in groups}
+    if len(protocols) == 1:
+        shots, exploration = protocols.pop()
+        within = any(group.learns_within for group in groups)
+        keys = key_shots(shots, exploration)
+        return [(shot_name(k, shots, exploration, within), [k] * len(groups)) for k in keys]
+    last = [group.curve.shots - 1 for group in groups]
+    after = [min(group.exploration, end) for group, end in zip(groups, last, strict=True)]
+    rows = {"first episode": [0] * len(groups), "first episode after exploration": after, "last episode": last}
+    kept = {tuple(shots): name for name, shots in reversed(rows.items())}  # a row that says nothing new goes
+    return [(name, list(shots)) for shots, name in reversed(kept.items())]
+
+
 @styled
-def learning_curves(groups: list[Group], exploration: int, references: dict[str, np.ndarray]) -> Any:
+def learning_curves(groups: list[Group], references: dict[str, np.ndarray]) -> Any:
     """Return over env steps and over minutes. One group: a line per key shot; several: a row of panels per key shot."""
     groups = [group for group in groups if group.curve.shots]
-    shots = min(group.curve.shots for group in groups)
-    keys = key_shots(shots, exploration)
-    rows = [keys] if len(groups) == 1 else [[k] for k in keys]
+    first = groups[0]
+    shots, exploration = first.curve.shots, first.exploration
+    rows = [("", key_shots(shots, exploration))] if len(groups) == 1 else panels(groups)
     figure, axes = new_figure(len(rows), 2, height=2.5 * len(rows) + 1.2, sharey="row", sharex="col")
-    for row, shown in zip(axes, rows, strict=True):
+    for row, (title, shown) in zip(axes, rows, strict=True):
         for over_time, axis in enumerate(row):
-            for g, group in enumerate(groups):
+            for n, k in enumerate(shown):
+                group = groups[n] if len(groups) > 1 else first
                 x = group.curve.minutes if over_time else group.curve.env_steps
-                for i, k in enumerate(shown):
-                    n = g if len(groups) > 1 else i
-                    label = group.label if len(groups) > 1 else shot_name(k, shots, exploration)
-                    look = {"color": colour(n), "linestyle": DASHES[n % 6], "marker": MARKERS[n % 6], "label": label}
-                    draw_seeds(axis, group.curve, bool(over_time), k, colour(n))
-                    draw_curve(axis, group.curve, x, k, look)
+                named = group.label if len(groups) > 1 else shot_name(k, shots, exploration, group.learns_within)
+                draw_seeds(axis, group.curve, bool(over_time), k, colour(n))
+                draw_curve(axis, group.curve, x, k, {**look_of(n), "label": named})
             draw_references(axis, references)
-            if len(groups) > 1 and not over_time:
-                axis.set_title(shot_name(shown[0], shots, exploration))
+            if title and not over_time:
+                axis.set_title(title)
         row[0].set_ylabel("return of an episode")
     for over_time, axis in enumerate(axes[-1]):
         x_axis(axis, bool(over_time))
@@ -115,25 +139,28 @@ def learning_curves(groups: list[Group], exploration: int, references: dict[str,
 
 
 @styled
-def return_per_shot(groups: list[Group], exploration: int) -> Any:
+def return_per_shot(groups: list[Group]) -> Any:
     """The last evaluation, shot by shot."""
-    finals = [(group.label, group.final) for group in groups if group.final is not None]
+    groups = [group for group in groups if group.final is not None]
+    finals = [group.final for group in groups]
     figure, axes = new_figure(height=3.5)
     axis = axes[0, 0]
-    shots = max(len(final.shots) for _, final in finals)
-    for n, (label, final) in enumerate(finals):
+    shots = max(len(final.shots) for final in finals)
+    for n, (group, final) in enumerate(zip(groups, finals, strict=True)):
         x = np.arange(len(final.shots)) + (n - (len(finals) - 1) / 2) * 0.06
         size = np.abs(final.interval - final.shots)
-        axis.errorbar(x, final.shots, yerr=size, color=colour(n), linestyle=DASHES[n % 6], marker=MARKERS[n % 6],
-                      markersize=5, linewidth=1.6, elinewidth=1.2, capsize=2.5, zorder=3,
-                      label=label if len(finals) > 1 else "this agent")  # fmt: skip
+        axis.errorbar(x, final.shots, yerr=size, markersize=5, linewidth=1.6, elinewidth=1.2, capsize=2.5, zorder=3,
+                      label=group.label if len(finals) > 1 else "this agent", **look_of(n))  # fmt: skip
+    longest = max(finals, key=lambda final: len(final.shots))
     for name, (label, dash) in REFERENCES.items():
-        values = next((final.references[name] for _, final in finals if name in final.references), None)
-        if values is not None and (len(finals) == 1 or name != "no_adaptation"):
+        known = [final.references[name] for final in (longest, *finals) if name in final.references]
+        if known and (len(finals) == 1 or name != "no_adaptation"):
+            values = known[0]
             x = np.arange(len(values)) if len(values) > 1 else np.array([-0.3, 0.3])
             values = values if len(values) > 1 else np.repeat(values, 2)
             axis.plot(x, values, color=MUTED, linewidth=1.3, linestyle=dash, label=label, zorder=1)
-    if 0 < exploration < shots:
+    exploration = groups[0].exploration
+    if 0 < exploration < shots and {group.exploration for group in groups} == {exploration}:
         axis.axvspan(-0.5, exploration - 0.5, color=MUTED, alpha=0.12, linewidth=0)
         axis.text(exploration - 0.55, 1.0, "exploring", transform=axis.get_xaxis_transform(), ha="right", va="bottom",
                   color=MUTED, fontsize=8.5)  # fmt: skip
@@ -221,7 +248,7 @@ def latent_space(mean: np.ndarray, task_axis: tuple[str, np.ndarray], exploratio
     one = mean.shape[-1] == 1
     plane, names = (mean, (label, "mean of z")) if one else flattened(mean)
     figure, axes = new_figure(1, len(shown), height=3.5, sharex=True, sharey=True)
-    scale, colours = Normalize(values.min(), values.max() + 1e-9), task_colours()
+    scale, colours = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
     for axis, k in zip(axes[0], shown, strict=True):
         points = plane[:, k].reshape(-1, plane.shape[-1])
         hues = np.tile(values, len(mean))
@@ -316,16 +343,3 @@ def draw_metric(axis: Any, name: str, series: list) -> None:
         axis.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axis.tick_params(labelsize=8)
-
-
-def gap_closed(final: Final, exploration: int) -> float | None:
-    """How much of the way from doing nothing (or random actions) to the oracle the shots after exploration go.
-
-    None where there is no oracle or no way."""
-    low = final.references.get("still", final.references.get("random"))
-    high = final.references.get("oracle")
-    if low is None or high is None:
-        return None
-    first = min(exploration, len(final.shots) - 1)
-    start, end, ours = (float(np.mean(values[first:])) for values in (low, high, final.shots))
-    return (ours - start) / (end - start) if end > start else None

@@ -1,5 +1,6 @@
 """What a report says of the runs it read: groups of seeds, learning curves, the last evaluation, how runs differ."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable
@@ -29,9 +30,27 @@ class Group:
     def first(self) -> Run:
         return self.runs[0]
 
+    @property
+    def exploration(self) -> int:
+        """Episodes of a trial before the reported adaptation."""
+        return int(self.first.spec.get("exploration_episodes", 0))
+
+    @functools.cached_property
+    def learns_within(self) -> bool:
+        """Whether the agent learns at every step, so that its first episode has adaptation in it."""
+        from nacre.algorithms.registry import algorithm_class
+
+        known = attempt("algorithm", [], lambda: algorithm_class(self.first.algorithm))
+        return known is not None and getattr(known, "observes", True)
+
     @functools.cached_property
     def curve(self) -> "Curve":
-        return learning_curve(self.seeds)
+        return learning_curve(self.seeds, self.all_tasks)
+
+    @functools.cached_property
+    def all_tasks(self) -> bool:
+        """Whether the test tasks are also those that were trained on, all that the family has."""
+        return getattr(family_of(self.first), "train_is_test", False)
 
     @functools.cached_property
     def final(self) -> "Final | None":
@@ -76,8 +95,17 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         by_identity.setdefault(run.identity, []).append(run)
     members = list(by_identity.values())
-    differing = differences([group[0] for group in members])
-    return [Group(label_of(group[0], differing), group) for group in members]
+    return [Group(label, group) for label, group in zip(labels([group[0] for group in members]), members, strict=True)]
+
+
+def distinct(runs: Iterable[Run]) -> list[Run]:
+    """Without seeds that were named before: a run given twice, or a run and one of its own seeds, count once."""
+    seen, kept = set(), []
+    for run in runs:
+        run.seeds = [seed for seed in run.seeds if (seed.path.resolve(), seed.label) not in seen]
+        seen |= {(seed.path.resolve(), seed.label) for seed in run.seeds}
+        kept += [run] * bool(run.seeds)
+    return kept
 
 
 def flat_config(run: Run) -> dict[str, Any]:
@@ -98,12 +126,25 @@ def differences(runs: list[Run]) -> list[str]:
     return [name for name in names if len({json.dumps(one.get(name), default=str) for one in flat}) > 1]
 
 
-def label_of(run: Run, differing: list[str]) -> str:
-    """A short name: what differs, or algorithm and preset where nothing does."""
+def labels(runs: list[Run]) -> list[str]:
+    """A short name for each: two settings that differ, more where these do not tell them apart, then the run's directory."""
+    differing = differences(runs)
+    for most in range(2, len(differing) + 1):
+        names = [label_of(run, differing, most) for run in runs]
+        if len(set(names)) == len(names):
+            return names
+    names = [label_of(run, differing, len(differing)) for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name}, {run.path.resolve().name}" for name, run in zip(names, runs, strict=True)]
+    return [f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names)]
+
+
+def label_of(run: Run, differing: list[str], most: int) -> str:
+    """What differs, at most so many settings of it, or algorithm and preset where nothing does."""
     flat = flat_config(run)
     words = [str(flat.get(name)) for name in ("algorithm", "preset") if name in differing]
     rest = [name for name in differing if name not in ("algorithm", "preset", "env") and name in flat]
-    words += [f"{name.replace('_', ' ')} {show(flat[name])}" for name in rest[:2]]
+    words += [f"{name.replace('_', ' ')} {show(flat[name])}" for name in rest[:most]]
     return ", ".join(words) or f"{run.algorithm} ({run.config.get('preset', 'no preset')})"
 
 
@@ -119,15 +160,16 @@ def show(value: Any) -> str:
 # --------------------------------------------------------------------------------------------------- summarising
 
 
-def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [S, N, K] -> mean [K], 95 % interval [2, K]: over tasks (one seed), over seeds and tasks (several)."""
-    if not np.isfinite(values).all():
+def mean_and_interval(values: np.ndarray, all_tasks: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [S, N, K] -> mean [K], 95 % interval [2, K], see stats.of_means; NaN where there is none."""
+    if not np.isfinite(values).all() or values.shape[:2] == (1, 1):
         return values.mean(axis=(0, 1)), np.full((2, values.shape[-1]), np.nan)
-    return stats.mean(values), stats.interval(values, np.random.default_rng(0), resamples=RESAMPLES)
+    return stats.mean(values), stats.of_means(values, np.random.default_rng(0), all_tasks, resamples=RESAMPLES)
 
 
-def learning_curve(seeds: list[Seed]) -> Curve:
-    """Mean over the seeds that cover each point; seeds evaluated at other env steps are interpolated."""
+def learning_curve(seeds: list[Seed], all_tasks: bool = False) -> Curve:
+    """Mean over the seeds, as far as all of them have come; seeds evaluated at other env steps are interpolated. all_tasks: the
+    test tasks are all that the family has."""
     seeds = [seed for seed in seeds if seed.returns]
     if not seeds:
         empty = np.zeros(0)
@@ -142,8 +184,9 @@ def learning_curve(seeds: list[Seed]) -> Curve:
         tracks.append((steps, np.asarray([seed.minutes(int(s)) for s in steps]), values))
     tasks = min(values.shape[1] for _, _, values in tracks)
     grid = np.unique(np.concatenate([steps for steps, _, _ in tracks]))
+    grid = grid[grid <= min(steps[-1] for steps, _, _ in tracks)]  # beyond, fewer seeds would speak for all
     points = [at_step(x, tracks, tasks) for x in grid]
-    summary = [mean_and_interval(values) for _, values in points]
+    summary = [mean_and_interval(values, all_tasks) for _, values in points]
     per_seed = [(steps, minutes, values.mean(axis=1)) for steps, minutes, values in tracks]
     mean, interval = (np.stack([one[i] for one in summary]) for i in (0, 1))
     return Curve(grid, np.asarray([minutes for minutes, _ in points]), mean, interval, per_seed)
@@ -170,39 +213,86 @@ def task_array(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
 
 
 def known_references(group: Group, shots: int) -> dict[str, np.ndarray]:
-    """Reference returns per shot, from result.json or references.json of the first run that has them."""
+    """Reference returns per shot, NaN where a reference has fewer, from result.json or references.json. What is the agent's own
+    (no_adaptation) is the mean over runs, and told only where all of them have it and have not gone on since."""
+    found: dict[str, np.ndarray] = {}
+    own = []
     for run in group.runs:
-        found = run.result.get("references") or read_json(run.path / "references.json", [], needed=False)
-        lists = {name: value for name, value in found.items() if isinstance(value, list) and value}
-        if lists:
-            return {name: np.resize(np.asarray(value, float), shots) for name, value in lists.items()}
-    return {}
+        known = run.result.get("references") or read_json(run.path / "references.json", [], needed=False)
+        lists = {name: np.asarray(value, float) for name, value in known.items() if isinstance(value, list) and value}
+        agent = lists.pop("no_adaptation", None)
+        if agent is not None and run.current_result:
+            own.append(padded(agent, shots))
+        found = {name: padded(value, shots) for name, value in lists.items()} | found
+    return found | ({"no_adaptation": np.mean(own, axis=0)} if own and len(own) == len(group.runs) else {})
+
+
+def padded(values: np.ndarray, shots: int) -> np.ndarray:
+    """`values` [K] for another number of shots."""
+    return np.concatenate([values, np.full(max(0, shots - len(values)), np.nan)])[:shots]
 
 
 def final_evaluation(group: Group) -> Final | None:
-    """The last evaluation of all seeds, pooled; result.json's numbers where they are as new."""
+    """The last evaluation of all seeds, pooled; the numbers of result.json where every run has one as new."""
+    results = [run.current_result for run in group.runs]
+    if all(result.get("shots") and result.get("split", "test") == "test" for result in results):
+        if len(results) == 1:
+            return from_result(group, results[0])
+        if together := pooled_results(group, results):
+            return together
     seeds = [seed for seed in group.seeds if seed.returns]
-    newest = min((max(seed.returns) for seed in seeds), default=-1)
-    result = group.first.result if len(group.runs) == 1 else {}
-    if result.get("shots") and result.get("env_steps", 0) >= newest and result.get("split", "test") == "test":
-        shots = np.asarray(result["shots"], float)
-        interval = np.asarray(result.get("intervals") or np.full((len(shots), 2), np.nan), float).T
-        per_task = np.atleast_2d(np.asarray(result.get("per_task") or [shots], float))
-        tasks = np.asarray(result.get("task_params") or np.arange(len(per_task)), float).reshape(len(per_task), -1)
-        return Final(int(result.get("env_steps", newest)), shots, interval, per_task, tasks,
-                     known_references(group, len(shots)), int(result.get("repetitions", 1)),
-                     len(result.get("seeds") or [0]))  # fmt: skip
     if not seeds:
         return None
     last = [seed.returns[max(seed.returns)] for seed in seeds]
     n, k = (min(value.shape[axis] for value in last) for axis in (1, 2))
     values = np.stack([value.mean(axis=0)[:n, :k] for value in last])  # [S, N, K]
-    mean, interval = mean_and_interval(values)
+    mean, interval = mean_and_interval(values, group.all_tasks)
     tasks = task_array(seeds[0].evaluation(max(seeds[0].returns)))
     tasks = np.arange(n, dtype=float)[:, None] if tasks is None else tasks[:n]
+    newest = min(max(seed.returns) for seed in seeds)
     return Final(
         newest, mean, interval, values.mean(axis=0), tasks, known_references(group, k), len(last[0]), len(seeds)
     )
+
+
+def from_result(group: Group, result: dict[str, Any]) -> Final:
+    """What result.json says of one run."""
+    shots = np.asarray(result["shots"], float)
+    known = result.get("intervals") or [[np.nan, np.nan]] * len(shots)
+    interval = np.asarray([end or (np.nan, np.nan) for end in known], float).T
+    per_task = np.atleast_2d(np.asarray(result.get("per_task") or [shots], float))
+    tasks = np.asarray(result.get("task_params") or np.arange(len(per_task)), float).reshape(len(per_task), -1)
+    return Final(int(result["env_steps"]), shots, interval, per_task, tasks, known_references(group, len(shots)),
+                 int(result.get("repetitions", 1)), len(result.get("seeds") or [0]))  # fmt: skip
+
+
+def pooled_results(group: Group, results: list[dict[str, Any]]) -> Final | None:
+    """Of several runs of one seed each on the same tasks, else None."""
+    kinds = {
+        (np.shape(one.get("per_task") or ()), one.get("repetitions"), str(one.get("task_params"))) for one in results
+    }
+    if len(kinds) > 1 or any(len(one.get("seeds") or ()) != 1 or not one.get("per_task") for one in results):
+        return None
+    values = np.asarray([one["per_task"] for one in results], float)  # [S, N, K]
+    mean, interval = mean_and_interval(values, group.all_tasks)
+    one = from_result(group, results[0])
+    return dataclasses.replace(
+        one, env_steps=min(int(result["env_steps"]) for result in results), shots=mean, interval=interval,
+        per_task=values.mean(axis=0), seeds=len(results),
+    )  # fmt: skip
+
+
+def gap_closed(final: Final, exploration: int) -> float | None:
+    """How much of the way from doing nothing (or random actions) to the oracle the shots after exploration go.
+
+    None where there is no oracle or no way."""
+    low = final.references.get("still", final.references.get("random"))
+    high = final.references.get("oracle")
+    if low is None or high is None:
+        return None
+    first = min(exploration, len(final.shots) - 1)
+    start, end, ours = (float(np.nanmean(values[first:])) for values in (low, high, final.shots))
+    return (ours - start) / (end - start) if end > start else None
 
 
 def pooled(returns: list[np.ndarray]) -> np.ndarray:
@@ -224,10 +314,9 @@ def evaluation_for_pictures(group: Group) -> tuple[Seed, dict[str, Any]] | None:
     arrays = seed.evaluation(max(seed.returns))
     leaves = {name: value for name, value in arrays.items() if name == "tasks" or name.startswith("tasks/")}
     tasks = next(iter(leaves.values())) if len(leaves) == 1 else nested(arrays, "tasks")
-    exploration = int(group.first.spec.get("exploration_episodes", 0))
     known = {name: arrays[name] for name in ("returns", "lengths", "success") if name in arrays}
     parts = {name: nested(arrays, name) for name in ("beliefs", "info")}
-    return seed, {**known, **parts, "tasks": tasks, "exploration_episodes": exploration}
+    return seed, {**known, **parts, "tasks": tasks, "exploration_episodes": group.exploration}
 
 
 def attempt(what: str, remarks: list[str], make: Callable[[], Any]) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from nacre.report_data import Run
-from nacre.report_figures import gap_closed, key_shots
-from nacre.report_summary import Group, differences, family_of, flat_config, show
+from nacre.report_figures import key_shots
+from nacre.report_summary import Group, differences, flat_config, gap_closed, show
 
 
 def number(value: float) -> str:
@@ -22,10 +22,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def exploration_of(group: Group) -> int:
-    return int(group.first.spec.get("exploration_episodes", 0))
 
 
 def minutes_of(group: Group) -> str:
@@ -58,37 +54,46 @@ def status(groups: list[Group]) -> list[str]:
                 out.append(f"{name}there is no evaluation yet.")
             elif missing:
                 out.append(f"{name}no evaluation yet of {', '.join(missing)}.")
-            newest = {max(seed.returns) for seed in run.seeds if seed.returns}
-            if len(newest) > 1 and not run.result:
-                steps = f"{min(newest):,} to {max(newest):,}"
-                out.append(f"{name}the seeds stand at different points ({steps} env steps); the last of each counts.")
-
+        newest = {max(seed.returns) for seed in group.seeds if seed.returns}
+        named = f"{group.label}: " if len(groups) > 1 else ""
+        if len(newest) > 1 and not all(run.current_result for run in group.runs):
+            steps = f"{min(newest):,} to {max(newest):,}"
+            out.append(f"{named}the seeds stand at different points ({steps} env steps); the last of each counts.")
+        numbers = [seed.label for seed in group.seeds if seed.label]
+        if twice := sorted({one for one in numbers if numbers.count(one) > 1}):
+            out.append(f"{named}{', '.join(twice)} is there more than once, and each counts as a seed of its own.")
     return out
 
 
 def unfinished(run: Run) -> list[str]:
     """A sentence about a run that is not at its end."""
-    done = min((seed.last.get("env_steps", 0) for seed in run.seeds), default=0)
-    minutes = min((seed.last.get("seconds") or 0.0 for seed in run.seeds), default=0.0) / 60
     loop = run.config.get("loop") or {}
     steps, limit = loop.get("env_steps"), loop.get("minutes")
-    if run.result or (steps and done >= steps) or (limit and minutes >= limit):
+    if run.current_result or (steps and run.done >= steps) or (limit and out_of_time(run, limit)):
         return []
-    stands = f"it stands at {done:,}{f' of {steps:,}' if steps else ''} env steps"
+    stands = f"it stands at {run.done:,}{f' of {steps:,}' if steps else ''} env steps"
     if run.error:
         return [f"this run failed and {stands}: {run.error}"]
     return [f"this run has not ended (or was cut short): {stands}."]
 
 
-def describe(groups: list[Group]) -> list[str]:
-    """A short summary in plain words."""
+def out_of_time(run: Run, limit: float) -> bool:
+    """As the training loop counts: evaluations too, and seeds that train one after another share the minutes."""
+    loop = run.config.get("loop") or {}
+    share = 60 * limit / (1 if loop.get("vectorise") else max(1, len(run.config.get("seeds") or [0])))
+    spent = [(seed.last.get("seconds") or 0.0) + (seed.last.get("evaluation_seconds") or 0.0) for seed in run.seeds]
+    return min(spent, default=0.0) >= share
+
+
+def describe(groups: list[Group], name: str) -> list[str]:
+    """A short summary in plain words; name: of what they were tested on."""
     if len(groups) > 1:
         tested = [group for group in groups if group.final is not None]
         best = max(tested, key=lambda group: group.final.shots[-1], default=None)
         if best is None:
-            return [f"None of the runs on {groups[0].first.family} has been evaluated yet."]
+            return [f"None of the runs on {name} has been evaluated yet."]
         return [
-            f"On {best.first.family}, the highest return at the last shot is {number(best.final.shots[-1])} "
+            f"On {name}, the highest return at the last shot is {number(best.final.shots[-1])} "
             f"({best.label}); the table and the figures below show all of them."
         ]
     return [trained(groups[0]), *tested_words(groups[0])]
@@ -115,14 +120,19 @@ def tested_words(group: Group) -> list[str]:
     low, high = final.interval[:, -1]
     interval = f" (95 % interval {number(low)} to {number(high)})" if np.isfinite([low, high]).all() else ""
     first = number(final.shots[0])
-    known_tasks = getattr(family_of(group.first), "train_is_test", False)
-    seen = "which are also its training tasks" if known_tasks else "which it has never seen"
-    start = f"On {n} test task{'s' * (n != 1)}, {seen}, an episode earns {first} before any adaptation"
+    many = n != 1
+    if group.all_tasks:
+        seen = "which are also its training tasks" if many else "which is also what it trained on"
+    else:
+        seen = "which it has never seen"
+    when = "in the first episode" if group.learns_within else "before any adaptation"
+    start = f"On {n} test task{'s' * many}, {seen}, an episode earns {first} {when}"
     text = f"{start} and {number(final.shots[last])}{interval} at shot {last}." if last else f"{start}{interval}."
-    known = {"random": "random actions", "still": "doing nothing", "no_adaptation": "the same agent without adaptation",
+    without = f"the same agent without {'memory of earlier episodes' if group.learns_within else 'adaptation'}"
+    known = {"random": "random actions", "still": "doing nothing", "no_adaptation": without,
              "oracle": "a policy that knows the task"}  # fmt: skip
     told = [
-        f"{words} {number(final.references[name][-1])}" for name, words in known.items() if name in final.references
+        f"{words} {number(final.references[name][last])}" for name, words in known.items() if name in final.references
     ]
     if told:
         text += f" For comparison: {', '.join(told)}."
@@ -130,16 +140,22 @@ def tested_words(group: Group) -> list[str]:
 
 
 def gap_words(group: Group, final: Any) -> list[str]:
-    exploration = exploration_of(group)
+    exploration = group.exploration
     share = gap_closed(final, exploration)
     if share is None:
         return []
     start = "doing nothing" if "still" in final.references else "random actions"
     last = len(final.shots) - 1
     first = min(exploration, last)
-    which = f"shot {first}" if first == last else f"shots {first} to {last}, after exploration"
-    percent = f"{100 * share:.0f}".replace("-", "\u2212")
-    return [f"Over {which}, the agent goes {percent} % of the way from {start} to the oracle."]
+    which = (
+        f"At shot {first}" if first == last else f"Over shots {first} to {last}{', after exploration' * (first > 0)}"
+    )
+    return [f"{which}, the agent goes {percent(share)} of the way from {start} to the oracle."]
+
+
+def percent(share: float) -> str:
+    rounded = round(100 * share)  # no minus zero
+    return f"{rounded} %".replace("-", "\u2212")
 
 
 def tiles(group: Group) -> list[dict[str, str]]:
@@ -149,8 +165,9 @@ def tiles(group: Group) -> list[dict[str, str]]:
     final = group.final
     if final is not None:
         shots = len(final.shots)
-        names = {0: "first shot, before adaptation", shots - 1: "last shot"}
-        for k in key_shots(shots, exploration_of(group)):
+        first = "first shot" if group.learns_within else "first shot, before adaptation"
+        names = {0: first, shots - 1: "last shot"}
+        for k in key_shots(shots, group.exploration):
             name = names.get(k, "first shot after exploration")
             out.append({"value": number(final.shots[k]), "label": f"return at shot {k}: {name}"})
         if "oracle" in final.references:
@@ -185,7 +202,7 @@ def shot_table(groups: list[Group]) -> list[list[str]]:
     return rows
 
 
-def overview(groups: list[Group], exploration: int) -> list[list[str]]:
+def overview(groups: list[Group]) -> list[list[str]]:
     """One line per group."""
     rows = [["", "seeds", "env steps", "minutes", "shot 0", "last shot", "95 % interval", "of the way to the oracle"]]
     for group in groups:
@@ -194,11 +211,12 @@ def overview(groups: list[Group], exploration: int) -> list[list[str]]:
             rows.append([group.label, str(len(group.seeds)), "", "", "not evaluated yet", "", "", ""])
             continue
         low, high = final.interval[:, -1]
-        share = gap_closed(final, exploration)
-        way = "" if share is None else f"{100 * share:.0f} %"
+        share = gap_closed(final, group.exploration)
+        way = "" if share is None else percent(share)
         first, last = number(final.shots[0]), number(final.shots[-1])
         counts = [str(len(group.seeds)), f"{final.env_steps:,}", minutes_of(group)]
-        rows.append([group.label, *counts, first, last, f"{number(low)} to {number(high)}", way])
+        interval = f"{number(low)} to {number(high)}" if np.isfinite(low) else ""
+        rows.append([group.label, *counts, first, last, interval, way])
     return rows
 
 

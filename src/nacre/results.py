@@ -23,21 +23,28 @@ class Result:
     deterministic: bool
     repetitions: int  # trials per task and seed
     shots: list[float]  # mean return per shot over seeds, repetitions and tasks
-    intervals: list[list[float]]  # 95 % [low, high] per shot, over tasks (one seed), over seeds and tasks (several)
+    # 95 % [low, high] per shot (nacre.stats.of_means); None for one seed on one task, which has none
+    intervals: list[list[float] | None]
     per_task: list[list[float]]  # per task its mean return per shot
     task_params: list[list[float]]  # per task its parameters, in the order of EnvSpec.task_names
     trial_return: float  # mean over trials of the sum over their episodes
     references: dict[str, list[float] | None]  # random, still, oracle, no_adaptation: per shot
     exploration_episodes: int = field(default=0, repr=False)  # episodes before the reported adaptation; not in the JSON
+    acts: str | None = field(default=None, repr=False)  # how, where `deterministic` is not all of it; not in the JSON
+    furthest: int | None = field(default=None, repr=False)  # env_steps' largest of the seeds; not in the JSON
     trial_interval: list[float] | None = None  # 95 % [low, high] of trial_return, as intervals
     # share of trials that succeed per shot, its intervals, and per task; None, and not in the JSON, where none is known
     success: list[float] | None = None
-    success_intervals: list[list[float]] | None = None
+    success_intervals: list[list[float] | None] | None = None
     success_per_task: list[list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict for json.dumps; `schema` says which fields it has."""
-        values = {name: value for name, value in vars(self).items() if name != "exploration_episodes"}
+        values = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("exploration_episodes", "furthest", "acts")
+        }
         if self.success is None:
             values = {name: value for name, value in values.items() if not name.startswith("success")}
         return {"schema": SCHEMA, **values}
@@ -56,12 +63,14 @@ class Result:
         if self.success is not None:
             lines[0] += ["success", "95 % interval"]
         for k in shown_shots(len(self.shots)):
-            ends = " to ".join(f"{end:.{digits}f}" for end in self.intervals[k])
+            ends = " to ".join(f"{end:.{digits}f}" for end in self.intervals[k] or ())
             lines.append([str(k), *(f"{shots[k]:.{digits}f}" for shots in (self.shots, *known.values()))])
             lines[-1].insert(2, ends)
             if self.success is not None:
-                low, high = self.success_intervals[k]
-                lines[-1] += [f"{self.success[k]:.0%}", f"{low:.0%} to {high:.0%}"]
+                lines[-1] += [
+                    f"{self.success[k]:.0%}",
+                    " to ".join(f"{end:.0%}" for end in self.success_intervals[k] or ()),
+                ]
         after = slice(self.exploration_episodes, None)
         if 0 < self.exploration_episodes < len(self.shots) - 1:
             means = [f"{np.mean(shots[after]):.1f}" for shots in (self.shots, *known.values())]
@@ -73,14 +82,27 @@ class Result:
             lines.append(["sum", sums[0], ends, *sums[1:], *([] if self.success is None else ["", ""])])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self._title(), *text, *self._gap(known)])
+        return "\n".join([self._title(), *text, *self._gap(known), *self._caution()])
 
     def _title(self) -> str:
-        policy = "deterministic" if self.deterministic else "stochastic"
+        policy = self.acts or ("deterministic" if self.deterministic else "stochastic")
         preset = f" ({self.preset})" if self.preset else ""
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {' '.join(map(str, self.seeds))}"
         counts = f"{len(self.per_task)} {self.split} tasks x {self.repetitions} trial{'s' * (self.repetitions > 1)}"
-        return f"{self.algorithm} on {self.env}{preset}, {seeds}, {self.env_steps:,} env steps; {counts}, {policy}"
+        steps = f"{self.env_steps:,}"
+        if self.furthest not in (None, self.env_steps):
+            steps = f"seeds stand at {steps} to {self.furthest:,}"
+        return f"{self.algorithm} on {self.env}{preset}, {seeds}, {steps} env steps; {counts}, {policy}"
+
+    def _caution(self) -> list[str]:
+        """What the intervals cannot say."""
+        n = len(self.per_task)
+        if len(self.seeds) > 1 or n >= 5:
+            return []
+        told = (
+            "one task and one seed: no interval" if n == 1 else f"one seed on {n} tasks: the intervals are too narrow"
+        )
+        return [f"{told}; --seeds trains more than one"]
 
     def _gap(self, known: dict[str, list[float]]) -> list[str]:
         """How much of the way from doing nothing to the oracle the reported shots go."""

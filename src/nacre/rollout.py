@@ -66,17 +66,20 @@ def refillable(env: Environment) -> bool:
 
 
 def mean_return(episodes: Trajectory) -> Array:
-    """The mean return of the episodes in [N, E, T], of which a row that was refilled holds several."""
-    over = episodes.terminal | episodes.info.get("truncated", False)
-    more = (over[..., :-1] & episodes.valid[..., 1:]).sum()
-    return episodes.episode_return.sum() / (episodes.reward[..., 0].size + more)
+    """The mean return of the episodes in [N, E, T]. Of a row that was refilled those count that began with it or came to an end in
+    it: the last piece was cut by the row's end and would count for less than it is."""
+    over = (episodes.terminal | episodes.info.get("truncated", False)) & episodes.valid
+    ended = jnp.cumsum(over, axis=-1) - over  # before each step
+    whole = (ended == 0) | (ended < over.sum(axis=-1, keepdims=True))
+    count = jnp.maximum(1, over.sum(axis=-1))
+    return (episodes.reward * episodes.valid * whole).sum() / count.sum()
 
 
 def trial(
     env: Environment, algorithm: Algorithm, params: Params, tasks: Any, key: Array,
     *, episodes: int, explore: bool = False, reset_memory: bool = False, memory: Memory | None = None,
 ) -> tuple[Trajectory, Any]:  # fmt: skip
-    """K episodes one after another on each task, adapting after each -> Trajectory [K, N, 1, T], beliefs after each.
+    """K episodes one after another on each task, adapting after each -> Trajectory [K, N, 1, T], beliefs before each.
 
     reset_memory: forget everything before every episode (the no-adaptation reference). Episodes of a round, between which the
     agent does not change (`round_episodes`), are acted at once where K is whole rounds.
@@ -86,13 +89,14 @@ def trial(
     begin_key, key = jax.random.split(key)
     start = algorithm.begin(params, begin_key, rows) if memory is None else memory
     beliefs = getattr(algorithm, "beliefs", lambda params, memory: {})
+    begin_again = getattr(algorithm, "begin_unadapted", algorithm.begin)
 
     def one(memory, k):
         fresh_key, env_key, adapt_key = jax.random.split(jax.random.fold_in(key, k), 3)
         if reset_memory:
-            memory = algorithm.begin(params, fresh_key, rows)
-        data, memory = episode(env, algorithm, params, memory, tasks, env_key, episodes=together, explore=explore)
+            memory = begin_again(params, fresh_key, rows)
         acted_with = beliefs(params, memory)
+        data, memory = episode(env, algorithm, params, memory, tasks, env_key, episodes=together, explore=explore)
         memory = adapt(algorithm, params, memory, data, adapt_key)
         return memory, (data, acted_with)
 

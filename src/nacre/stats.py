@@ -60,6 +60,15 @@ def interval(
     return np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
+def of_means(values: np.ndarray, rng: np.random.Generator, all_tasks: bool, resamples: int = 2000) -> np.ndarray:
+    """95 % interval [2, ...] of the mean of scores [S, N, ...]: of one seed over tasks, of several over seeds and tasks (crossed),
+    or over seeds alone where the tasks are all that there are (stratified). As any bootstrap it is too narrow where little is
+    drawn from: by simulation, where seeds differ half as much as tasks, 95 % are in truth 88 with 3 seeds x 20 tasks, 80
+    with 2 x 20, 66 with 1 x 4, 40 with 1 x 2."""
+    scheme = "stratified" if all_tasks and len(values) > 1 else "crossed"
+    return interval(values, rng, scheme=scheme, resamples=resamples)
+
+
 def draws(values: np.ndarray, rng: np.random.Generator, scheme: str, resamples: int):
     """Yields `resamples` arrays of the shape of `values` [S, N, ...]; see `interval`."""
     seeds, tasks = values.shape[:2]

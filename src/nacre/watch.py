@@ -20,7 +20,7 @@ from nacre import rollout
 from nacre._errors import UserError
 from nacre.agent import Agent, load
 from nacre.evaluate import evaluation_key
-from nacre.types import take_tasks, task_count, trial_episodes
+from nacre.types import exploration_episodes, take_tasks, task_count, trial_episodes
 
 
 def watch(
@@ -114,7 +114,7 @@ def play(agent: Agent, env: Any, task: int, episodes: int, seed: int) -> dict[st
         "obs": data.obs,
         "valid": data.valid,
         "info": data.info,
-        "exploration_episodes": env.spec.exploration_episodes,
+        "exploration_episodes": exploration_episodes(agent.algorithm),
     }
 
 

@@ -361,6 +361,19 @@ def test_it_acts_stochastically_until_its_last_step():
     np.testing.assert_array_equal(acted(after, 0), acted(after, 1))
 
 
+def test_without_adaptation_it_acts_as_after_its_last_step():
+    env = FAMILIES["continuous"]
+    agent = maml(env, test_steps=2)
+    params, (data, _) = experience(agent, env)
+    memory = agent.begin_unadapted(params, jax.random.key(0), (4, 3))
+    obs = np.zeros((4, 3, 2), np.float32)
+    one, two = (np.asarray(agent.act(params, memory, obs, jax.random.key(k), False)[0]) for k in range(2))
+    np.testing.assert_array_equal(one, two)
+    after = adapt(agent, params, memory, data)
+    for old, new in zip(jax.tree.leaves(memory.adapted), jax.tree.leaves(after.adapted), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_emaml_adds_what_exploration_is_credited_with():
     env = FAMILIES["continuous"]
     plain = maml(env)

@@ -165,7 +165,7 @@ def draw_progress(paths: list, label: str, values: np.ndarray, dt: float, explor
 
     shots = chosen_shots(len(paths), exploration, 4)
     figure, axes = new_figure(1, len(shots), height=3.4, sharex=True, sharey=True)
-    scale, colours = Normalize(values.min(), values.max() + 1e-9), task_colours()
+    scale, colours = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
     for axis, k in zip(axes[0], shots, strict=True):
         for path, value in zip(paths[k], values, strict=True):
             axis.plot((np.arange(len(path)) + 1) * dt, path[:, 0], color=colours(scale(value)), linewidth=1.3)

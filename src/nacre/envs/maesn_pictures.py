@@ -47,7 +47,7 @@ def draw_zones(paths: list, goals: np.ndarray, radius: float, told: tuple[str, n
         1, len(shots), height=width * (high[1] - low[1]) / (high[0] - low[0]) + 0.8, sharex=True, sharey=True
     )
     label, values = told
-    scale, colour_map = Normalize(values.min(), values.max() + 1e-9), task_colours()
+    scale, colour_map = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
     colours = colour_map(scale(values))
     for axis, k in zip(axes[0], shots, strict=True):
         draw_goals(axis, goals, colours, radius)

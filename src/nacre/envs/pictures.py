@@ -146,7 +146,7 @@ def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: f
     panel = 8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3  # inches
     figure, axes = new_figure(rows, columns, height=rows * panel + 0.3, sharex=True, sharey=True)
     label, values = angles(goals)
-    scale, colour_map = Normalize(values.min(), values.max() + 1e-9), task_colours()
+    scale, colour_map = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
     colours = colour_map(scale(values))
     for axis in axes.flat[len(shots) :]:
         axis.set_visible(False)

@@ -76,7 +76,7 @@ def draw_shots(paths: np.ndarray, winds: np.ndarray, exploration: int, goal: tup
     shots = chosen_shots(len(paths), exploration, 8)
     figure, axes = panels(len(shots), 4, *window(paths[shots]))
     along = winds[:, 1]
-    scale, colour_map = Normalize(along.min(), along.max() + 1e-9), task_colours()
+    scale, colour_map = Normalize(along.min(), along.max() + (np.ptp(along) == 0)), task_colours()
     for axis, k in zip(axes, shots, strict=True):
         axis.add_collection(LineCollection(list(paths[k]), colors=colour_map(scale(along)), linewidths=1.2, zorder=3))
         draw_goal(axis, goal, radius)

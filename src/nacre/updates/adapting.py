@@ -30,6 +30,12 @@ class Adapting:
     spec: EnvSpec
     steps: int
     observes = False
+    test_acts = "stochastic until the last step, then deterministic"  # it learns from the differences between actions
+
+    def begin_unadapted(self, params: Any, key: Array, rows: tuple[int, int]) -> Any:
+        """A memory that acts as after the last step, with nothing adapted."""
+        memory = self.begin(params, key, rows)
+        return memory._replace(steps=jnp.full_like(memory.steps, self.steps))
 
     @property
     def round_episodes(self) -> int:
