@@ -20,6 +20,9 @@ def main() -> None:
         raise SystemExit(__doc__)
     for name in sys.argv[1:]:
         result = json.loads((RESULTS / f"{name}.json").read_text())["result"]
+        if not result or "per_task" not in result:
+            print(f"{name}: its file keeps no numbers per task")
+            continue
         returns = np.array(result["per_task"])
         gain = returns[:, -1] - returns[:, 0]
         low, high = interval(gain[None], np.random.default_rng(0))

@@ -4,8 +4,8 @@
     python benchmarks/recurrent_speed.py --peer-python peer/bin/python
 
 Families: env steps per second of bare stepping with random actions, nothing recorded, 4096 rows. RL^2: env steps per second of
-whole iterations (collection, advantages, all gradient steps) on the bandit of 10 pulls and 5 arms at the size of its fast preset,
-and at four times the tasks of 100 pulls; the peer is a vectorised loop in plain PyTorch (benchmarks/peers/torch_rl2_worker.py).
+whole iterations (collection, advantages, all gradient steps) of a GRU on bandits of 5 arms, 512 tasks x 10 pulls and 256 x 100; the
+peer is a vectorised loop in plain PyTorch (benchmarks/peers/torch_rl2_worker.py).
 Both take turns in one run, each while the other waits; ratios are of medians over turns. About 3 minutes.
 """
 

@@ -165,8 +165,9 @@ def test_learning_inside_the_episode_ends_and_extras(task, explore):
     data, beliefs = run(jax.random.key(2))
     returns, field, _ = live(agent, TaskEnv(Hall(), tasks[0]), 3, seed=2, explore=explore)
     np.testing.assert_allclose(returns, data.episode_return[:, 0, 0], rtol=1e-5)
-    for name in ("total", "ends", "chances"):
-        np.testing.assert_allclose(field[name], beliefs[name][:, 0], rtol=1e-4)
+    for name in ("total", "ends"):  # at an episode's end what they are at the next one's start
+        np.testing.assert_allclose(field[name][:-1], beliefs[name][1:, 0], rtol=1e-4)
+    np.testing.assert_allclose(field["chances"], beliefs["chances"][:, 0], rtol=1e-4)
     np.testing.assert_array_equal(field["ends"][:, task], [1, 2, 3])  # terminals of the short hall, else truncations
     assert field["chances"][1] != 0 and (data.valid.sum() < 18) == (task == 0)
 
@@ -410,11 +411,14 @@ def test_agents_of_a_run():
         def params(self, checkpoint, seed):
             return (checkpoint, seed)
 
-        def checkpoints(self, seed):
-            return [100, 200]
+        def newest(self, seed):
+            return 200
+
+        def warn_of_changes(self):
+            pass
 
     first = agent_of(Run())
-    assert (first.seed, first.env_steps, first.params, first.preset) == (4, 200, (None, 4), "fast")
+    assert (first.seed, first.env_steps, first.params, first.preset) == (4, 200, (200, 4), "fast")
     other = agent_of(Run(), checkpoint=100, seed=6)
     assert (other.seed, other.env_steps, other.params) == (6, 100, (100, 6))
 

@@ -126,6 +126,7 @@ def test_the_doctor_finds_what_is_broken(capsys, monkeypatch):
     (["trian"], "unknown command 'trian'. Did you mean train"),
     (["train"], "usage: nacre train"),
     (["train", "perl", "point-robot"], "unknown algorithm 'perl'. Did you mean pearl"),
+    (["train", "nosuch:Thing", "point-robot"], "cannot be imported.*nosuch"),
     (["train", "pearl"], "which task family.*point-robot"),
     (["train", "--seed", "0"], "expected ALGORITHM FAMILY before the options"),
     (["train", "pearl", "point-robt"], "unknown task family 'point-robt'. Did you mean point-robot"),
@@ -264,6 +265,11 @@ def test_a_run_that_was_cut_off_while_it_was_measured_is_measured(trained, capsy
     code, out, err = nacre(capsys, "train", "--resume", trained[0])
     assert code == 0 and "its measurement is missing" in err and "report: " in out
     assert file.read_text() == before
+    told = json.loads(before)
+    for broken in ("", json.dumps(told | {"env_steps": told["env_steps"] - 1})):  # by a kill; from before it went on
+        file.write_text(broken)
+        assert nacre(capsys, "train", "--resume", trained[0])[0] == 0
+        assert file.read_text() == before
 
 
 def test_damaged_params_offer_the_checkpoint_before(trained, capsys):

@@ -266,8 +266,14 @@ class TwoSeeds(SimpleNamespace):
     def checkpoints(self, seed):
         return [100, 200 + seed]
 
+    def newest(self, seed):
+        return 200 + seed
+
+    def warn_of_changes(self):
+        pass
+
     def params(self, checkpoint, seed):
-        assert checkpoint in (None, 100)
+        assert checkpoint in self.checkpoints(seed)
         return 1.0 if seed == 3 else 2.0
 
 

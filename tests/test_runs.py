@@ -194,6 +194,32 @@ def test_a_run_has_one_writer(tmp_path):
         pass
 
 
+def test_files_that_cannot_be_locked_are_no_other_process(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(_records.fcntl, "flock", refused)
+    with _records.Lock(tmp_path):
+        assert "cannot be locked (Function not implemented): see that only one process" in capsys.readouterr().err
+
+
+def test_lines_that_are_lost_cost_no_evaluation(tmp_path):
+    files = _records.Records(tmp_path)
+    for steps in (10, 20, 30):
+        files.write(line("evaluation", steps, shot=1.0))
+        files.write_evaluation(steps, {"returns": np.ones(3)})
+    offset = files.offset
+    files.write_evaluation(40, {"returns": np.ones(3)})  # after the checkpoint
+    files.close()
+    path = tmp_path / "metrics.jsonl"
+    first = path.read_text().splitlines(keepends=True)[0]
+    path.write_bytes(first.encode() + b"\x00\x00\xff\n")  # what a power cut leaves
+    again = _records.Records(tmp_path, offset, 30)
+    again.close()
+    assert again.short and path.read_text() == first
+    assert sorted(p.name for p in (tmp_path / "evaluations").iterdir()) == ["10.npz", "20.npz"]
+
+
 def test_a_killed_writer_holds_no_lock(tmp_path):
     code = "import os, sys, pathlib; from nacre._records import Lock; Lock(pathlib.Path(sys.argv[1])); os.abort()"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode < 0
@@ -232,6 +258,25 @@ def test_seeds_have_directories_of_their_own(tmp_path):
         run.params()
     with pytest.raises(UserError, match="was not evaluated at 5"):
         run.evaluation(5)
+
+
+def test_a_name_in_which_checkpoints_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match=r"runs\[1\] has a '\[' in its path.*--out"):
+        runs.create(tmp_path / "runs[1]", CONFIG, {}, "")
+    assert not (tmp_path / "runs[1]").exists()
+
+
+def test_a_damaged_configuration_is_told(tmp_path):
+    run = runs.create(tmp_path / "r", CONFIG, {}, "")
+    (run.path / "config.json").write_text(json.dumps({"schema": 1, "seeds": [0]}))
+    with pytest.raises(UserError, match=r"is damaged: .*it lacks algorithm, env"):
+        runs.open_run(run.path)
+
+
+def test_a_seeds_directory_by_another_name(tmp_path, monkeypatch):
+    run = runs.create(tmp_path / "r", {**CONFIG, "seeds": [3, 5]}, {}, "")
+    monkeypatch.chdir(run.path / "seed-5")
+    assert runs.open_run(".").seeds == (5,)
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path):

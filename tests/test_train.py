@@ -289,6 +289,19 @@ def test_a_changed_family_is_refused(tmp_path):
         resume(run.path, family=PointRobot(4, 3, 6), progress=False)
 
 
+def test_other_tasks_are_told(tmp_path, capsys):
+    run = stopped_run(tmp_path / "run")
+    other = PointRobot(4, 2, 5)
+    with pytest.warns(UserWarning, match="its tasks are others"):
+        nacre.load(run.path, family=other)
+    resume(run.path, family=other, progress=False)
+    assert "its tasks are others" in capsys.readouterr().err
+
+
+def test_seeds_of_numpy_are_seeds(tmp_path):
+    assert count(tmp_path / "run", seeds=np.arange(1, 3)).seeds == (1, 2)
+
+
 def test_a_finished_run_says_so(whole, tmp_path):
     with pytest.raises(
         UserError, match=r"is finished: it reached its 200 env steps.*--resume .* --env-steps 201 or more"
@@ -368,8 +381,17 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_records.Records, "write", full)
-    with pytest.raises(RunError, match=r"No space left on device.*--resume"):
+    monkeypatch.setattr(_records.Records, "close", lambda self: full(self, {}))  # which has something to flush
+    with pytest.raises(RunError, match=r"No space left on device; what was written before.*--resume"):
         count(tmp_path / "run")
+
+
+def test_a_file_that_the_environment_misses_is_not_ours(tmp_path):
+    def hook(event):
+        raise FileNotFoundError(2, "No such file", "robot.xml")
+
+    with pytest.raises(RunError, match=r"robot.xml.*where it came from stands in .*error.txt"):
+        count(tmp_path / "run", hooks=[hook])
 
 
 def test_a_disk_too_full_for_checkpoints(tmp_path, monkeypatch):

@@ -122,6 +122,8 @@ class Writer:
             if not folder.parent.parent.is_dir():  # Orbax would make a deleted run directory anew
                 raise FileNotFoundError(f"the run directory {folder.parent.parent} is gone")
             _orbax_save(path, arrays, {**record, "arrays": describe(arrays)})
+            if not (path / "tree" / "manifest.ocdbt").is_file():
+                raise OSError("its pieces were not put together")
             write_json(path / "files.json", _sizes(path))
             for old in labels(folder)[:-keep] if keep else []:
                 shutil.rmtree(folder / str(old), ignore_errors=True)

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import io
 import itertools
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -90,8 +91,9 @@ def resume(words: list[str]) -> int:
         _platform.prepare()
         with mistakes():
             run = runs.open_run(path)
+            run = dataclasses.replace(run, seeds=tuple(run.config["seeds"]))  # also by one seed's directory
             env_steps, quiet = same_settings(run, rest)
-            cut_off = env_steps is None and not (run.path / RESULT).exists() and training.is_done(run)
+            cut_off = env_steps is None and training.is_done(run) and not measured(run)
         if cut_off:  # while it was measured
             print(f"{run.path} is trained, and its measurement is missing", file=sys.stderr)
             finish(run, out)
@@ -101,6 +103,14 @@ def resume(words: list[str]) -> int:
             file.write(shlex.join(["nacre", "train", *words]) + "\n")
         finish(run, out)
     return 0
+
+
+def measured(run: Any) -> bool:
+    """Whether result.json speaks of the run as it stands."""
+    try:
+        return json.loads((run.path / RESULT).read_bytes())["env_steps"] >= min(map(run.newest, run.seeds))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def finish(run: Any, out: Any) -> None:
@@ -159,7 +169,7 @@ def names(words: list[str]) -> tuple[str, str, list[str]]:
     """ALGORITHM and FAMILY, which come first, and the rest."""
     if words[0].startswith("-"):
         raise UserError(f"expected ALGORITHM FAMILY before the options, got {words[0]!r}; nacre train --help")
-    registry.algorithm_class(words[0]) if ":" in words[0] else check_name(words[0])
+    check_name(words[0])
     if len(words) < 2 or words[1].startswith("-"):
         known = ", ".join(name for name, _ in list_families())
         raise UserError(f"which task family? nacre train {words[0]} FAMILY, where FAMILY is one of {known}, "
@@ -169,7 +179,9 @@ def names(words: list[str]) -> tuple[str, str, list[str]]:
 
 def check_name(name: str) -> None:
     with mistakes():
-        if name not in registry.ALGORITHMS:
+        if ":" in name:
+            registry.algorithm_class(name)
+        elif name not in registry.ALGORITHMS:
             raise registry.unknown("algorithm", name, list(registry.ALGORITHMS))
 
 
@@ -211,7 +223,7 @@ def parse(algorithm: str, family: str, words: list[str], preset: str) -> Given:
 
 
 def read(program: str, about: str, defaults: tuple, words: list[str]) -> list[Any]:
-    """Parse the words into objects like (run options, loop, algorithm's Config, family's parameters or None)."""
+    """The words as objects like (run options, loop, algorithm's Config, family's parameters or None)."""
     parts = list(zip(("run", "loop", "config", "env"), defaults, strict=True))
     plain = tyro.conf.arg(name="")
     fields = [

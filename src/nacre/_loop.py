@@ -6,7 +6,9 @@ folds and the number of the slice, so that a loop that goes on from a checkpoint
 have done.
 """
 
+import contextlib
 import dataclasses
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,10 +95,10 @@ class Loop:
             self.state = self._grow(self.state)
         _checkpoints.clean(self.folder, self.record.slices)
         self.records = []
-        for seed, offset in zip(self.seeds, self.record.bytes, strict=True):
+        for seed, offset, steps in zip(self.seeds, self.record.bytes, self.record.env_steps, strict=True):
             folder = self.run.seed_dir(seed)
-            _checkpoints.clean(folder / runs.PARAMS, max(self.record.env_steps))
-            files = Records(folder, offset, started=self.started, tensorboard=self.config.tensorboard)
+            _checkpoints.clean(folder / runs.PARAMS, steps)
+            files = Records(folder, offset, steps, started=self.started, tensorboard=self.config.tensorboard)
             self.records.append(files)
             if files.short:
                 self.progress.warn(
@@ -115,11 +117,12 @@ class Loop:
                 refuse_changes(path, record.get("config", {}), self.run.config)
                 like = jax.eval_shape(lambda n=record["loop"]["sized_for"]: self.fresh(n))
                 state, record = _checkpoints.load(path, like, self.run.identity)
-            except (_checkpoints.CheckpointError, KeyError) as error:
+                record = Record(**record["loop"])
+            except (_checkpoints.CheckpointError, KeyError, TypeError) as error:  # the latter: another Nacre's record
                 trouble.append(str(error))
                 self.progress.warn(f"warning: {error}")
                 continue
-            self.record = Record(**record["loop"])
+            self.record = record
             return state
         if trouble:
             raise UserError(
@@ -145,6 +148,26 @@ class Loop:
         """Until env_steps or minutes are reached. Raises Stopped on a signal, RunError where training cannot go on; the
         last good checkpoint stays either way."""
         try:
+            self._train()
+        except OSError as error:
+            raise RunError(
+                f"{error}{self._where(error)}; what was written before stays, and --resume goes on from there"
+            ) from error
+        finally:
+            self.writer.close()
+            for files in getattr(self, "records", []):
+                with contextlib.suppress(OSError):  # of a full disk was told already
+                    files.close()
+
+    def _where(self, error: OSError) -> str:
+        """More about an error that is not of our own files: most likely the environment's."""
+        own = error.errno in (None, errno.ENOSPC, errno.EDQUOT) or str(error.filename or "").startswith(
+            str(self.run.path)
+        )
+        return "" if own else f" (where it came from stands in {self.run.path / 'error.txt'})"
+
+    def _train(self) -> None:
+        try:
             self.begin()
             self._saved = time.monotonic()
             self.steady = True
@@ -166,12 +189,6 @@ class Loop:
                 with self.stop.saving():
                     self.save()
             raise
-        except OSError as error:
-            raise RunError(f"{error}; what was written before stays, and --resume goes on from there") from error
-        finally:
-            self.writer.close()
-            for files in getattr(self, "records", []):
-                files.close()
 
     @property
     def finished(self) -> bool:

@@ -4,12 +4,16 @@ import fcntl
 import json
 import os
 import socket
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nacre._errors import UserError
+
+FLUSH_SECONDS = 10.0  # after which events are on disk
 
 
 class Lock:
@@ -20,11 +24,16 @@ class Lock:
         self._file = (run / "lock").open("a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise UserError(f"{run} is being trained by {holder}; wait for it, or stop it first") from error
+        except OSError as error:
+            print(
+                f"warning: {run} lies where files cannot be locked ({error.strerror}): see that only one process trains it",
+                file=sys.stderr,
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
@@ -42,26 +51,30 @@ class Lock:
 class Records:
     """The files of one seed. Every line is on disk (in the system's hands) when `write` returns.
 
-    offset: bytes of metrics.jsonl that count (at a resume: as of the checkpoint; what was written after is dropped,
-    with the evaluations and events that belong to it). started: Unix time of the run's start, for TensorBoard.
+    offset: bytes of metrics.jsonl that count (at a resume: as of the checkpoint, at `env_steps`; what was written after is
+    dropped, with the evaluations and events that belong to it). started: Unix time of the run's start, for TensorBoard.
     """
 
-    def __init__(self, folder: Path, offset: int = 0, *, started: float = 0.0, tensorboard: bool = True):
+    def __init__(
+        self, folder: Path, offset: int = 0, env_steps: int = 0, *, started: float = 0.0, tensorboard: bool = True
+    ):
         self.folder = folder
         self._started = started
         self._shown: dict[str, int] = {}  # env steps of the last event of each metric
         self._path = folder / "metrics.jsonl"
         (folder / "evaluations").mkdir(parents=True, exist_ok=True)
         self.short = _truncate(self._path, offset)
-        lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        lines, bad = _readable(self._path)
+        self.short |= bad
         evaluated = {str(line["env_steps"]) for line in lines if line["kind"] == "evaluation"}
         for path in (folder / "evaluations").glob("*"):
-            if path.stem not in evaluated:
+            lost_line = self.short and path.suffix == ".npz" and path.stem.isdigit() and int(path.stem) < env_steps
+            if path.stem not in evaluated and not lost_line:
                 path.unlink()
         for path in folder.glob("events.out.tfevents.*"):  # derived from metrics.jsonl: written anew
             path.unlink()
         self._file = self._path.open("ab")
-        self._events = _open_events(folder) if tensorboard else None
+        self._events = Events(folder) if tensorboard else None
         for line in lines:
             self._write_events(line)
 
@@ -98,13 +111,15 @@ class Records:
         for name, value in line["metrics"].items():
             tag = f"{line['kind']}/{name}"
             if self._shown.get(tag) != step:  # one point of each metric per count of env steps
-                self._events.add_scalar(tag, value, step, walltime=when)
+                self._events.add(tag, value, step, when)
                 self._shown[tag] = step
 
     def close(self) -> None:
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        try:
+            self._file.close()
+        finally:
+            if self._events is not None:
+                self._events.close()
 
 
 def number(value: Any) -> float | int:
@@ -128,7 +143,40 @@ def _truncate(path: Path, offset: int) -> bool:
     return size < offset
 
 
-def _open_events(folder: Path) -> Any:
-    from tensorboardX import SummaryWriter
+def _readable(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The lines of metrics.jsonl, and whether some were damaged, which are taken out of the file."""
+    lines, kept = [], []
+    text = path.read_bytes().splitlines(keepends=True)
+    for line in text:
+        try:
+            lines.append({"kind": "", "env_steps": -1} | json.loads(line))
+            kept.append(line)
+        except (ValueError, TypeError):
+            continue
+    if len(kept) < len(text):
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(b"".join(kept))
+        os.replace(part, path)
+    return lines, len(kept) < len(text)
 
-    return SummaryWriter(str(folder), flush_secs=10)
+
+class Events:
+    """TensorBoard's events of a run. Written by this thread: SummaryWriter has one of its own, which ends without a word where the
+    disk is full, and then blocks whoever has more to write."""
+
+    def __init__(self, folder: Path):
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._file, self._flushed = EventsWriter(str(folder / "events")), time.monotonic()
+
+    def add(self, tag: str, value: float, step: int, when: float) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        self._file.write_event(Event(summary=scalar(tag, value), step=step, wall_time=when))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()

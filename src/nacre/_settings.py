@@ -65,7 +65,7 @@ def make_plan(
     """Resolve a run. algorithm, family: names or objects. values: fields of the algorithm's Config and of LoopConfig
     that are not as the preset has them. Raises ValueError for anything unknown, of the wrong type, or out of
     range."""
-    check_seeds(seeds)
+    seeds = check_seeds(seeds)
     env, origin = find_family(family, dict(env_params or {}))
     check_family(env, origin)
     values = dict(values or {})
@@ -93,6 +93,7 @@ def make_plan(
         "config": dataclasses.asdict(algorithm.config),
         "loop": dataclasses.asdict(loop),
         "spec": dataclasses.asdict(env.spec),
+        "tasks": runs.digest(env),
         "exploration_episodes": exploration_episodes(algorithm),
     }
     command = command_of(name, origin, preset=preset, seeds=seeds, env_params=env_params or {}, values=values)
@@ -102,15 +103,15 @@ def make_plan(
 # ------------------------------------------------------------------------------------------------------- the parts
 
 
-def check_seeds(seeds: tuple[int, ...]) -> None:
-    """Raise UserError unless they are different whole numbers that a JAX key can be made of."""
+def check_seeds(seeds: Any) -> tuple[int, ...]:
+    """As ints; raises UserError unless they are different whole numbers that a JAX key can be made of."""
+    seeds = tuple(map(check_seed, seeds))
     if not seeds:
         raise UserError("give at least one seed, as in --seeds 0 1 2")
-    for seed in seeds:
-        check_seed(seed)
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         raise UserError(f"seed {twice[0]} is given more than once; seeds must differ, or the runs would be the same")
+    return seeds
 
 
 def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre import _platform, rollout
-from nacre._errors import UserError
+from nacre._errors import check_count, check_seed
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
 from nacre.types import (
@@ -63,7 +63,7 @@ class Agent:
 
     def start(self, seed: int = 0, explore: bool = False) -> "Policy":
         """A policy that knows nothing of its task. seed: of all it draws; explore: act stochastically."""
-        return Policy(self.algorithm, self.params, jax.random.key(seed), explore)
+        return Policy(self.algorithm, self.params, jax.random.key(check_seed(seed)), explore)
 
     def adapt(self, env: Any, episodes: int | None = None, seed: int = 0, explore: bool = False) -> "Adapted":
         """Act for `episodes` (None: a trial of the family) in a gymnasium environment, adapting after each.
@@ -74,9 +74,7 @@ class Agent:
         """
         from nacre.envs.backends import gymnasium_spaces as backend
 
-        episodes = trial_episodes(self.algorithm) if episodes is None else episodes
-        if episodes < 1:
-            raise UserError(f"episodes must be at least 1, got {episodes}")
+        episodes = trial_episodes(self.algorithm) if episodes is None else check_count("episodes", episodes)
         check_spaces(self.spec, env)
         policy = self.start(seed, explore)
         returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
@@ -116,10 +114,11 @@ def load(run: str | Path, checkpoint: int | None = None, seed: int | None = None
 
 def agent_of(run: Run, checkpoint: int | None = None, seed: int | None = None) -> Agent:
     """As `load`, from a run that is open."""
+    run.warn_of_changes()
     seed = run.seeds[0] if seed is None else seed
-    params = run.params(checkpoint, seed)
-    at = run.checkpoints(seed)[-1] if checkpoint is None else checkpoint
-    return Agent(run.algorithm, params, run.env, run.algorithm_name, run.env_name, run.preset, seed, at, run.path)
+    at = run.newest(seed) if checkpoint is None else checkpoint  # once: a run that trains may write another
+    params = run.params(at, seed)
+    return Agent(run.algorithm, params, run.env, run.algorithm_name, run.env_name, run.preset, seed, int(at), run.path)
 
 
 # ------------------------------------------------------------------------------------------------ the policy

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre import rollout, stats
-from nacre._errors import UserError, check_seed
+from nacre._errors import UserError, check_count, check_seed
 from nacre.results import Result
 from nacre.types import (
     Algorithm,
@@ -51,8 +51,7 @@ class Shots(NamedTuple):
 def evaluation_key(seed: int = 0) -> Key:
     """The key of meta-tests: the same for every run, so that a run always evaluates to the same numbers. Raises ValueError for
     a seed that no key can be made of."""
-    check_seed(seed.item() if isinstance(seed, np.integer) else seed)
-    return jax.random.fold_in(jax.random.key(STREAM), seed)
+    return jax.random.fold_in(jax.random.key(STREAM), check_seed(seed))
 
 
 def meta_test(
@@ -66,9 +65,7 @@ def meta_test(
     the host, at most 256 rows at once. Raises UserError for counts below 1, FloatingPointError for a return that is
     not finite, naming task and episode.
     """
-    for name, value in (("episodes", episodes), ("repetitions", repetitions)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+    episodes, repetitions = check_count("episodes", episodes), check_count("repetitions", repetitions)
     n = task_count(tasks)
     rows = jax.tree.map(lambda leaf: np.concatenate([np.asarray(leaf)] * repetitions), tasks)  # [R * N, ...]
     count = repetitions * n
@@ -220,10 +217,10 @@ def members(agent_or_run: Any, checkpoint: int | None) -> list[Member]:
     """An agent is one; a run (nacre.runs.Run) has one per seed, at env steps `checkpoint` (None: each seed's last)."""
     if hasattr(agent_or_run, "checkpoints"):
         run, found = agent_or_run, []
+        run.warn_of_changes()
         for seed in run.seeds:
-            params = run.params(checkpoint, seed)
-            at = run.checkpoints(seed)[-1] if checkpoint is None else checkpoint
-            found.append(Member(run.algorithm, params, seed, at))
+            at = run.newest(seed) if checkpoint is None else checkpoint  # once: a run that trains may write another
+            found.append(Member(run.algorithm, run.params(at, seed), seed, int(at)))
         return found
     if hasattr(agent_or_run, "params"):
         if checkpoint is not None:

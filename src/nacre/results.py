@@ -1,6 +1,7 @@
 """What an evaluation found, for people (a table) and for programs (JSON)."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ class Result:
         return {"schema": SCHEMA, **values}
 
     def save(self, path: str | Path) -> None:
-        """Write the JSON to a file."""
-        Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        """Write the JSON to a file, whole or not at all."""
+        path = Path(path)
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
 
     def table(self) -> str:
         """Returns per shot beside the references, as text; long trials show some of their shots. Where no episode of a trial is

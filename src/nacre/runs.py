@@ -13,11 +13,14 @@ where its seeds train as one vectorised program, the resume checkpoint (checkpoi
 Reading a run never executes code from its files; a family of the user's own (`file.py:name`) is code and is imported.
 """
 
+import dataclasses
 import difflib
 import functools
 import json
 import secrets
 import time
+import warnings
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from nacre import _checkpoints
-from nacre._errors import UserError
+from nacre._errors import UserError, whole
 from nacre.algorithms.registry import make_algorithm
 from nacre.envs.registry import close_matches, is_file, make_family
 
@@ -76,12 +79,38 @@ class Run:
                 "be made from; pass it again, as in nacre.load(run, family=...)"
             )
         params = {name: tuple(v) if isinstance(v, list) else v for name, v in self.config["env_params"].items()}
-        return make_family(self.env_name, **params)
+        try:
+            return make_family(self.env_name, **params)
+        except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+            own = is_file(self.env_name)
+            remedy = (
+                f"put it back there, or pass it: nacre.load({str(self.path)!r}, family=nacre.make('new/file.py:name'))"
+            )
+            more = f"; {self.path} was trained on {self.env_name}: {remedy}" if own else ""
+            raise UserError(f"{error}{more}") from error
 
     @functools.cached_property
     def algorithm(self) -> Any:
         """The algorithm with this run's settings, for the family's spec."""
         return make_algorithm(self.algorithm_name, self.env.spec, self.config["config"])
+
+    def changes(self) -> tuple[list[str], list[str]]:
+        """How the family's spec, and how its tasks, are not what the run began with, in words."""
+        now, was = json.loads(json.dumps(dataclasses.asdict(self.env.spec))), self.config["spec"]
+        spec = [
+            f"{name} is {now.get(name)!r}, was {was.get(name)!r}"
+            for name in now | was
+            if now.get(name) != was.get(name)
+        ]
+        known = self.config.get("tasks")
+        return spec, ["its tasks are others"] if known is not None and known != digest(self.env) else []
+
+    def warn_of_changes(self) -> None:
+        """For whoever uses the agent: numbers will be of the family as it is now."""
+        if found := [text for part in self.changes() for text in part]:
+            warnings.warn(
+                f"the family {self.env_name} is not what {self.path} was trained on: {'; '.join(found)}", stacklevel=3
+            )
 
     def seed_dir(self, seed: int | None = None) -> Path:
         """Where metrics, evaluations and params of a seed lie; None: of the first."""
@@ -100,14 +129,20 @@ class Run:
         """Env steps at which the parameters of a seed were kept, ascending."""
         return _checkpoints.labels(self.seed_dir(seed) / PARAMS)
 
-    def params(self, checkpoint: int | None = None, seed: int | None = None) -> Any:
-        """What acting needs, as `algorithm.params` gives it: at env steps `checkpoint` (None: the last), of `seed`
-        (None: the first). Raises UserError for a checkpoint that is missing, damaged or foreign."""
+    def newest(self, seed: int | None = None) -> int:
+        """Env steps of the last of them. Raises UserError where there is none yet."""
         known = self.checkpoints(seed)
         if not known:
             raise UserError(f"{self.seed_dir(seed)} holds no checkpoint yet; train longer or resume the run")
+        return known[-1]
+
+    def params(self, checkpoint: int | None = None, seed: int | None = None) -> Any:
+        """What acting needs, as `algorithm.params` gives it: at env steps `checkpoint` (None: the last), of `seed`
+        (None: the first). Raises UserError for a checkpoint that is missing, damaged or foreign."""
+        newest, known = self.newest(seed), self.checkpoints(seed)
+        asked, checkpoint = checkpoint, newest if checkpoint is None else whole(checkpoint)
         if checkpoint is None:
-            checkpoint = known[-1]
+            raise UserError(f"a checkpoint is named by its env steps, a whole number, got {asked!r}")
         if checkpoint not in known:
             near = close_matches(str(checkpoint), list(map(str, known)))
             raise UserError(f"{self.seed_dir(seed)} has no checkpoint {checkpoint}.{near} It has {_list(known)}.")
@@ -165,7 +200,18 @@ class Run:
             return {name: data[name] for name in data.files}
 
 
+NEEDED = ("algorithm", "env", "env_params", "env_from", "preset", "seeds", "config", "loop", "spec")
 PARAMS, STATE = Path("checkpoints/params"), Path("checkpoints/state")
+
+
+def digest(env: Any) -> int:
+    """A checksum of the tasks to train and to test on."""
+    import jax
+
+    crc = 0
+    for leaf in jax.tree.leaves((env.train_tasks, env.test_tasks)):
+        crc = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), crc)
+    return crc
 
 
 def seed_dir(path: Path, seeds: list[int], seed: int) -> Path:
@@ -184,15 +230,19 @@ def open_run(path: str | Path, family: Any = None) -> Run:
     Raises UserError where there is no run, or one that another version of Nacre wrote.
     """
     path = Path(path).expanduser()
-    seed = None
-    if not (path / "config.json").is_file() and path.name.startswith("seed-"):
-        path, seed = path.parent, path.name.removeprefix("seed-")
+    seed, full = None, path.resolve()
+    if not (path / "config.json").is_file() and full.name.startswith("seed-"):
+        path = path.parent if path.name == full.name else full.parent
+        seed = full.name.removeprefix("seed-")
     config_file = path / "config.json"
     if not config_file.is_file():
         raise UserError(f"{path} is not a run: it has no config.json.{_near(path)}")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         schema = config["schema"]
+        missing = [name for name in NEEDED if name not in config]
+        if schema == SCHEMA and missing:
+            raise KeyError(f"it lacks {', '.join(missing)}")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config_file} is damaged: {error}") from error
     if schema != SCHEMA:
@@ -245,8 +295,16 @@ def create(
     return Run(path, config, tuple(config["seeds"]), family)
 
 
+def check_path(path: Path) -> None:
+    """Raise UserError for a name in which checkpoints cannot be written: Orbax reads brackets as a pattern."""
+    if "[" in str(path.absolute()):
+        raise UserError(f"the run directory {path.absolute()} has a '[' in its path, where checkpoints cannot be written; "
+                        "name another with --out DIR, or rename it")  # fmt: skip
+
+
 def check_free(path: Path) -> None:
     """Raise UserError unless `path` is new or an empty directory."""
+    check_path(path)
     if (path / "config.json").is_file():
         raise UserError(
             f"the run directory {path} holds a run already; name a new or empty one with --out DIR, or go on with that "

@@ -112,6 +112,7 @@ def go_on(
     """Resume: check that this may go on, say what is different, and train. Raises as `start`."""
     run = runs.open_run(path, family)
     run = dataclasses.replace(run, seeds=tuple(run.config["seeds"]))
+    runs.check_path(run.path)
     with Lock(run.path):
         check_spec(run)
         run = extend(run, env_steps)
@@ -129,7 +130,8 @@ def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
             for number, group in enumerate(groups):
                 if is_finished(run, group):
                     continue
-                with Progress(config.env_steps, config.minutes, quiet=quiet, seeds=len(group)) as progress:
+                minutes = None if config.minutes is None else config.minutes * len(group) / len(run.config["seeds"])
+                with Progress(config.env_steps, minutes, quiet=quiet, seeds=len(group)) as progress:
                     which = (
                         f"seeds {' '.join(map(str, group))} as one program" if len(group) > 1 else f"seed {group[0]}"
                     )
@@ -214,14 +216,12 @@ def extend(run: runs.Run, env_steps: int | None) -> runs.Run:
 
 
 def check_spec(run: runs.Run) -> None:
-    """Raise UserError where the family is not what the run began with."""
-    now = json.loads(json.dumps(dataclasses.asdict(run.env.spec)))
-    was = run.config["spec"]
-    changed = [
-        f"{name} is {now.get(name)!r}, was {was.get(name)!r}" for name in now | was if now.get(name) != was.get(name)
-    ]
-    if changed:
-        raise UserError(f"the family {run.env_name} is not what {run.path} began with: {'; '.join(changed)}")
+    """Raise UserError where the family is not what the run began with; warn where only its tasks are others."""
+    spec, tasks = run.changes()
+    if spec:
+        raise UserError(f"the family {run.env_name} is not what {run.path} began with: {'; '.join(spec)}")
+    if tasks:
+        print(f"warning: the family {run.env_name} is not what {run.path} began with: {tasks[0]}", file=sys.stderr)
 
 
 def read_versions(run: runs.Run) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def warn_of_versions(run: runs.Run) -> None:
     versions = read_versions(run)
     now = _versions.collect()
     last = versions["resumed"][-1] if versions.get("resumed") else versions
-    different = _versions.differences(last, now)
+    different = _versions.differences(last, now) if last else ["the versions that it began with are not known"]
     if different:
         print(
             f"warning: this is not what {run.path} was trained with so far, its numbers may differ from those of an "

@@ -75,8 +75,8 @@ def point_robot_pictures(
     out = [
         (
             "Where the agent goes, shot by shot",
-            "One line per held-out goal, in the colour of its goal. Before it knows anything the agent tries what the "
-            "prior suggests; as the posterior narrows, each line ends at its own goal.",
+            "One line per test goal, in the colour of its goal. An agent that adapts goes the same ways for all goals at first, "
+            "and in the end to each line's own.",
             draw_paths(paths, goals, exploration, radius),
         ),
         (
