@@ -95,7 +95,8 @@ def say_stopped(stopped: Stopped) -> None:
 
 
 def mistake(error: Exception) -> UserError:
-    return error if isinstance(error, UserError) else UserError(str(error))
+    notes = getattr(error, "__notes__", ())  # say where it happened
+    return error if isinstance(error, UserError) and not notes else UserError("; ".join([str(error), *notes]))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """A user's own families: what works, and what each mistake is answered with."""
 
+import gc
+
 import gymnasium
 import jax
 import numpy as np
@@ -337,3 +339,89 @@ def test_single_names_that_do_not_exist():
     with pytest.raises(ValueError, match="no time limit"):
         single("Blackjack-v1")
     assert single("Blackjack-v1", horizon=20).spec.horizon == 20
+
+
+@pytest.mark.parametrize("tasks", [[2**40, 1], np.array([4294967295, 1], np.uint32), [586611206.0, 1.0], [1e300, 1.0]])
+def test_tasks_that_would_become_others_are_refused(tasks):
+    with pytest.raises(ValueError, match="tasks that are not kept exactly"):
+        family(Toy, uniform, train=tasks, test=[0.5], horizon=5, name="toy")
+
+
+def test_tasks_of_two_kinds_overlap_where_they_are_equal():
+    with pytest.raises(ValueError, match=r"test task 1(\.0)? is also a training task"):
+        family(Toy, uniform, train=[1.0, 2.0], test=[1, 3], horizon=5, name="toy")
+
+
+def test_an_environment_that_ends_the_process_is_an_error():
+    def leave(toy):
+        raise SystemExit(0)
+
+    env = toys(step=leave)
+    with pytest.raises(RuntimeError, match=r"env step 0: the environment ended the process \(sys.exit\(0\)\)"):
+        step(env, begin(env)[0])
+
+
+@pytest.mark.parametrize("result, message", [
+    ((np.zeros(1), "3", False, False, {}), "reward '3'; expected one number"),
+    ((np.zeros(1), None, False, False, {}), "reward None; expected one number"),
+    ((np.zeros(1), 0.0, "False", False, {}), "terminated 'False'; expected one bool"),
+    ((np.zeros(1), 0.0, np.array([True, False]), False, {}), "terminated .*; expected one bool"),
+])  # fmt: skip
+def test_rewards_and_ends_of_another_kind(result, message):
+    env = toys(step=lambda toy: result)
+    with pytest.raises(TypeError, match=f"toy: task .*, env step 0: step\\(\\) returned {message}"):
+        step(env, begin(env)[0])
+
+
+@pytest.mark.parametrize("space, obs", [
+    (spaces.Discrete(4), -1), (spaces.Discrete(4, start=-2), 2), (spaces.MultiDiscrete([3, 2]), np.array([0, 2])),
+    (spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1, (1,))}), {"a": 2, "b": np.zeros(1)}),
+])  # fmt: skip
+def test_discrete_observations_outside_of_their_space(space, obs):
+    env = toys(obs_space=space, obs=lambda toy: obs)
+    with pytest.raises(ValueError, match="does not fit the space"):
+        begin(env)
+
+
+def test_tasks_with_longer_limits_than_the_first():
+    def make(task):
+        return gymnasium.wrappers.TimeLimit(Toy(task), 10 if task < 2 else 50)
+
+    env = family(make, uniform, train=np.arange(3), test=[3], name="toy")
+    with pytest.raises(
+        ValueError, match=r"make\(2\) has a time limit of 50 env steps, other tasks have 10; pass horizon="
+    ):
+        begin(env)
+    assert family(make, uniform, train=np.arange(3), test=[3], horizon=20, name="toy").spec.horizon == 20
+
+
+def test_a_simulation_that_diverged_and_began_anew():
+    def make(task):
+        env = gymnasium.make("HalfCheetah-v5")
+        env.unwrapped.model.actuator_gear[:] *= task
+        return env
+
+    env = family(make, uniform, train=[1.0, 1e7], test=[2.0], name="cheetah")
+    state, _ = env.reset(jax.random.key(0), env.train_tasks)
+    with pytest.raises(FloatingPointError, match=r"cheetah: task 10000000.0, env step \d+: the simulation diverged"):
+        for _ in range(20):
+            state, _ = env.step(state, np.ones((2, 6), np.float32), np.ones(2, bool))
+
+
+def test_a_close_that_raises_is_a_warning():
+    class Stubborn(Toy):
+        def close(self):
+            raise OSError("busy")
+
+    env = family(Stubborn, uniform, train=4, test=2, horizon=5, name="toy", max_idle=0)
+    with pytest.warns(UserWarning, match=r"toy: close\(\) of an environment raised OSError: busy"):
+        begin(env)
+        gc.collect()
+    with pytest.raises(ValueError, match="max_idle must be 0 or a positive whole number, got -1"):
+        family(Toy, uniform, horizon=5, name="toy", max_idle=-1)
+
+
+def test_one_name_of_a_number_is_one_name():
+    env = family(Toy, uniform, train=4, test=2, horizon=5, name="toy", info="success")
+    with pytest.raises(ValueError, match="info has no number 'success'"):
+        step(env, begin(env)[0])

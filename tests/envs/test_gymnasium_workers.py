@@ -1,5 +1,6 @@
 """Rows in worker processes: the same numbers, the same errors."""
 
+import gc
 import os
 import signal
 import threading
@@ -132,3 +133,75 @@ def test_wrappers_that_reset_by_themselves_are_refused():
 
     with pytest.raises(ValueError, match=r"inside gymnasium.wrappers.Autoreset.*leave that wrapper out"):
         family(make, uniform, train=2, test=1, name="toy")
+
+
+def test_after_an_interruption_no_answer_is_another_questions():
+    env = toys(2)
+    state, _ = begin(env)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    env.stepper._workers[1].answer = interrupted  # before the answer was read
+    with pytest.raises(KeyboardInterrupt):
+        step(env, state)
+    with pytest.raises(RuntimeError, match="ended with the worker that held them; reset the family"):
+        step(env, state)
+    there, here = begin(env)[1], begin(toys(0))[1]
+    np.testing.assert_array_equal(there, here)
+
+
+def test_after_a_worker_died_others_start():
+    env = toys(2)
+    state, _ = begin(env)
+    env.stepper._workers[1].process.kill()
+    with pytest.raises(RuntimeError, match="a worker process ended"):
+        step(env, state)
+    state, _ = begin(env)
+    step(env, state)
+
+
+def test_the_end_of_a_group_of_processes_is_not_for_the_workers():
+    env = toys(2)
+    state, _ = begin(env)
+    for worker in env.stepper._workers:
+        os.kill(worker.process.pid, signal.SIGTERM)
+    step(env, state)
+
+
+class Leaves(Toy):
+    def close(self):
+        with open(self.limit, "a") as file:
+            file.write("closed\n")
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_environments_are_closed_with_the_family(processes, tmp_path):
+    file = tmp_path / "closed"
+    env = toys(processes, make=Leaves, limit=str(file))
+    state, _ = begin(env)
+    del env, state
+    gc.collect()
+    assert file.read_text().count("closed") == 3 + (processes > 0)  # three rows, and one that was looked at first
+
+
+def test_a_make_of_partial_and_bounds_of_other_workers_tasks(tmp_path):
+    file = tmp_path / "partly.py"
+    file.write_text(
+        "import functools, gymnasium, nacre\n"
+        "def make(task, g):\n"
+        "    env = gymnasium.make('Pendulum-v1')\n"
+        "    env.unwrapped.g = g * task\n"
+        "    return env\n"
+        "partly = nacre.family(functools.partial(make, g=3.0), lambda rng, n: rng.uniform(1, 2, n), train=3, test=2,\n"
+        "                      processes=2, name='partly')\n"
+    )
+    env = make_family(f"{file}:partly")
+    env.reset(jax.random.key(0), env.train_tasks)
+
+    def bounded(task):
+        return Toy(task, action_space=spaces.Box(-1 - task, 1 + task, (1,), np.float32))
+
+    env = family(bounded, uniform, train=np.arange(4), test=np.arange(4, 6), horizon=5, name="toy", processes=2)
+    with pytest.raises(ValueError, match=r"make\(\d\) has the action space"):
+        env.reset(jax.random.key(0), env.train_tasks)

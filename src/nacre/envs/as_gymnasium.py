@@ -68,6 +68,12 @@ class TaskEnv(gymnasium.Env):
         self._state, out = self._step(self._state, native[None], np.ones(1, bool))
         self._t += 1
         out = jax.tree.map(lambda leaf: np.asarray(leaf)[0], out)
+        if not (np.isfinite(out.obs).all() and np.isfinite(out.reward)):
+            self._state = None
+            raise FloatingPointError(
+                f"{self.env.spec.name}: env step {self._t} gives reward {out.reward} and observation {out.obs}; is the task "
+                "a possible one?"
+            )
         terminated = bool(out.terminal)
         cut_short = bool(out.info.get("truncated", False))
         truncated = (self._t >= self.env.spec.horizon or cut_short) and not terminated
@@ -104,4 +110,10 @@ def one_task(env: Environment, task: Any) -> Array:
             )
         return found[None]
 
-    return jax.tree.map(lambda like, value: row(value, like), env.test_tasks, task)
+    try:
+        return jax.tree.map(lambda like, value: row(value, like), env.test_tasks, task)
+    except ValueError as error:
+        if str(error).startswith(env.spec.name):
+            raise
+        example = jax.tree.map(lambda leaf: np.asarray(leaf)[0], env.test_tasks)
+        raise ValueError(f"{env.spec.name}: a task looks like {example!r}, got {task!r}") from error

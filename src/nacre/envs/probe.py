@@ -69,10 +69,19 @@ class Probe:
 
 
 def others(probe: Probe) -> Any:
-    """Another task in every row that can have one: the family's tasks, moved on until they differ."""
+    """Another task in every row that can have one: the next of the family's tasks that differs from the row's own."""
     everything = jax.tree.map(lambda *x: np.concatenate(x), probe.env.train_tasks, probe.env.test_tasks)
-    rows = np.arange(task_count(probe.tasks))
-    return take_tasks(jax.tree.map(np.asarray, everything), (rows + 1) % task_count(everything))
+    known, own = as_bytes(everything), as_bytes(probe.tasks)
+    n, chosen = len(known), []
+    for row, task in enumerate(own):
+        others = (k % n for k in range(row + 1, row + 1 + n))
+        chosen.append(next((k for k in others if known[k] != task), row % n))
+    return take_tasks(jax.tree.map(np.asarray, everything), np.array(chosen))
+
+
+def as_bytes(tasks: Any) -> list[bytes]:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tasks)]
+    return [b"".join(leaf[k].tobytes() for leaf in leaves) for k in range(task_count(tasks))]
 
 
 def oracle_actions(probe: Probe, steps: int) -> np.ndarray:

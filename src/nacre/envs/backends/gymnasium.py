@@ -72,14 +72,23 @@ def family(
         )
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 0:
         raise ValueError(f"{name}: processes must be 0 or a positive whole number, got {processes!r}")
-    stepper = local = Local(name, make, max_idle, tuple(info))
+    if isinstance(max_idle, bool) or not isinstance(max_idle, int) or max_idle < 0:
+        raise ValueError(f"{name}: max_idle must be 0 or a positive whole number, got {max_idle!r}")
+    info = (info,) if isinstance(info, str) else tuple(info)
+    stepper = local = Local(name, make, max_idle, info)
     first = local.open(train_tasks[:1])
     spec = describe(name, first.envs[0], horizon)
+    local.pool.limit = spec.horizon if horizon is None else None
     local.close(first)
     if processes:
-        stepper = Workers(name, make, max_idle, tuple(info), processes)
+        stepper = Workers(processes, name, make, max_idle, info, local.pool.spaces, local.pool.limit)
+        local.shutdown()
     shared = len(overlap) > 0
-    return GymnasiumFamily(spec, train_tasks, test_tasks, sample_tasks, stepper, tuple(info), train_is_test=shared)
+    made = GymnasiumFamily(spec, train_tasks, test_tasks, sample_tasks, stepper, info, train_is_test=shared)
+    weakref.finalize(
+        made, stepper.shutdown
+    )  # what environments hold is given back, at the end of the process at the latest
+    return made
 
 
 def single(env_id: str, horizon: int | None = None, processes: int = 0) -> "GymnasiumFamily":
@@ -131,13 +140,27 @@ def checked_tasks(name: str, what: str, tasks: Any, n: int | None) -> np.ndarray
     if tasks.ndim not in (1, 2) or len(tasks) == 0 or (n is not None and len(tasks) != n):
         expected = f"[{n if n is not None else 'n'}] or [{n if n is not None else 'n'}, k]"
         raise ValueError(f"{name}: {what} must give an array {expected} with one task per row, got shape {tasks.shape}")
-    return tasks.astype(np.float32 if tasks.dtype.kind == "f" else np.int32)
+    with np.errstate(over="ignore"):
+        cast = tasks.astype(np.float32 if tasks.dtype.kind == "f" else np.int32)
+    whole = tasks == np.floor(tasks)  # ids, seeds, levels: another number would be another task
+    if not np.isfinite(cast).all() or (cast[whole] != tasks[whole]).any():
+        most = (
+            "whole numbers up to 16,777,216 (float32)"
+            if tasks.dtype.kind == "f"
+            else "from -2147483648 to 2147483647 (int32)"
+        )
+        raise ValueError(
+            f"{name}: {what} gives tasks that are not kept exactly; numbers must be {most}, got {tasks!r}"[:400]
+        )
+    return cast
 
 
 def overlapping(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The test tasks that equal a training task."""
+    kind = np.result_type(train, test)
+    train, given, test = train.astype(kind), test, test.astype(kind)
     known = {task.tobytes() for task in train}
-    return test[[task.tobytes() in known for task in test]]
+    return given[[task.tobytes() in known for task in test]]
 
 
 @dataclass(eq=False)

@@ -4,14 +4,17 @@ A worker is a plain `python -c` that is handed the family's `make`; it never imp
 no `if __name__ == "__main__"`. Workers end with the process that started them.
 """
 
+import contextlib
 import itertools
 import os
 import pickle
-import signal
 import subprocess
 import sys
+import threading
+import time
+import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,7 +23,18 @@ import numpy as np
 
 from nacre.envs.backends.gymnasium_rows import Local, Outcome
 
-CODE = "import sys; from nacre.envs.backends.gymnasium_workers import serve; serve(int(sys.argv[1]))"
+# Ctrl-C and what ends a whole group of processes are for the other end to handle, which may still need its environments to come
+# to a good end; so before anything is imported. A handler, since what is ignored stays so in an environment's own programs.
+CODE = (
+    "import signal, sys; nothing = lambda *_: None; "
+    "signal.signal(signal.SIGINT, nothing); signal.signal(signal.SIGTERM, nothing); "
+    "from nacre.envs.backends.gymnasium_workers import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+)
+PATIENCE = 3.0  # seconds for a worker to close its environments
+
+
+class WorkerError(RuntimeError):
+    """A worker process is gone."""
 
 
 class Worker:
@@ -31,8 +45,9 @@ class Worker:
         self.pipe, theirs = Pipe()
         # JAX is imported by a worker but has nothing to do there: it must not take a GPU's memory
         env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", CODE, str(theirs.fileno())]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-c", CODE, str(theirs.fileno()), str(os.getpid())]
+        files = {"stdin": subprocess.DEVNULL, "stdout": 2}  # standard output is for the answers of commands
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, **files)
         theirs.close()
         self.pipe.send_bytes(payload)
 
@@ -52,14 +67,16 @@ class Worker:
             raise error
         return result
 
-    def died(self) -> RuntimeError:
+    def died(self) -> WorkerError:
         code = self.process.wait()
-        return RuntimeError(f"{self.name}: a worker process ended (exit code {code}); its output above may say why")
+        return WorkerError(f"{self.name}: a worker process ended (exit code {code}); its output above may say why")
 
     def end(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 class Shares:
@@ -72,9 +89,10 @@ class Shares:
 class Workers:
     """As `Local`, with `count` processes that step their rows at the same time. They start when they are first needed."""
 
-    def __init__(self, name: str, make: Callable, max_idle: int, info: tuple[str, ...], count: int):
+    def __init__(self, count: int, name: str, make: Callable, *options: Any):
+        """options: further arguments of Local."""
         self.name, self.count = name, count
-        self._payload = portable(name, make, max_idle, info)
+        self._payload = portable(name, make, *options)
         self._workers: list[Worker] = []
         self._tickets = itertools.count()
         self._left: list[int] = []  # tickets that nobody refers to any more
@@ -85,20 +103,33 @@ class Workers:
             weakref.finalize(self, end, self._workers)  # at the end of this process at the latest
         return self._workers
 
+    @contextlib.contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """Every question has its answer: where one is left over (an interruption, a worker that died), it would answer the next
+        question. So all workers end then, and others start when they are needed."""
+        try:
+            yield
+        except BaseException:
+            end(self._workers)
+            raise
+
     def _each(self, method: str, shares: "Shares", ids: np.ndarray, *arrays: np.ndarray) -> list[tuple]:
         """Ask every worker that owns some of the rows `ids` -> (their places in ids, answer). All answers are read, also
         where one is an error."""
-        workers, asked, out, failed = self._all(), [], [], None
-        for w, worker in enumerate(workers):
-            places = np.flatnonzero(ids % self.count == w)
-            if len(places):
-                worker.ask(method, shares.ticket, ids[places] // self.count, *(x[places] for x in arrays))
-                asked.append((worker, places))
-        for worker, places in asked:
-            try:
-                out.append((places, worker.answer()))
-            except Exception as error:
-                failed = failed or error
+        asked, out, failed = [], [], None
+        with self._in_step():
+            for w, worker in enumerate(self._all()):
+                places = np.flatnonzero(ids % self.count == w)
+                if len(places):
+                    worker.ask(method, shares.ticket, ids[places] // self.count, *(x[places] for x in arrays))
+                    asked.append((worker, places))
+            for worker, places in asked:
+                try:
+                    out.append((places, worker.answer()))
+                except WorkerError:
+                    raise
+                except Exception as error:
+                    failed = failed or error
         if failed is not None:
             raise failed
         return out
@@ -115,10 +146,15 @@ class Workers:
         self._left.append(shares.ticket)
 
     def _close(self, ticket: int) -> None:
-        for worker in self._workers:
-            worker.ask("close", ticket)
-        for worker in self._workers:
-            worker.answer()
+        with self._in_step():
+            for worker in self._workers:
+                worker.ask("close", ticket)
+            for worker in self._workers:
+                worker.answer()
+
+    def shutdown(self) -> None:
+        """End the workers, and with them their environments."""
+        end(self._workers)
 
     def begin(self, shares: Shares, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         parts = self._each("begin", shares, ids, seeds)
@@ -139,6 +175,8 @@ class Workers:
 
 def end(workers: list[Worker]) -> None:
     for worker in workers:
+        worker.pipe.close()  # all at once, so that they close their environments at the same time
+    for worker in workers:
         worker.end()
     workers.clear()
 
@@ -148,9 +186,8 @@ def portable(name: str, make: Callable, *options: Any) -> bytes:
     something that cannot be sent."""
     import cloudpickle
 
-    module = sys.modules.get(getattr(make, "__module__", ""), None)
-    by_value = module is not None and module.__name__.startswith("nacre_user_")
-    if by_value:
+    by_value = [module for name, module in list(sys.modules.items()) if name.startswith("nacre_user_")]
+    for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps((name, make, *options))
@@ -160,18 +197,17 @@ def portable(name: str, make: Callable, *options: Any) -> bytes:
             "of it, or leave processes out"
         ) from error
     finally:
-        if by_value:
+        for module in by_value:
             cloudpickle.unregister_pickle_by_value(module)
 
 
 # ---------------------------------------------------------------- in the worker
 
 
-def serve(descriptor: int) -> None:
-    """Answer until the other end is gone. Ctrl-C, which reaches every process of a terminal, is for the other end to handle:
-    it may still need its environments to come to a good end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe, opened = Connection(descriptor), {}
+def serve(descriptor: int, parent: int) -> None:
+    """Answer until the other end is gone, also if that happens while the environment does not come back."""
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    pipe, opened, local = Connection(descriptor), {}, None
     try:
         local = Local(*pickle.loads(pipe.recv_bytes()))
         while True:
@@ -182,7 +218,18 @@ def serve(descriptor: int) -> None:
                 result, error = None, sendable(raised)
             pipe.send((result, error))
     except (EOFError, OSError):
-        return
+        if local is not None:
+            local.shutdown()
+            for rows in opened.values():
+                local.close(rows)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent, whatever it does."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(PATIENCE)
+    os._exit(1)
 
 
 def answer(local: Local, opened: dict, method: str, ticket: int, *args: Any) -> Any:
@@ -193,11 +240,15 @@ def answer(local: Local, opened: dict, method: str, ticket: int, *args: Any) -> 
         if ticket in opened:
             local.close(opened.pop(ticket))
         return None
+    if ticket not in opened:
+        raise RuntimeError(f"{local.name}: these environments ended with the worker that held them; reset the family")
     return getattr(local, method)(opened[ticket], *args)
 
 
 def sendable(error: Exception) -> Exception:
-    """The error itself where it survives the journey, else one with its text."""
+    """The error itself where it survives the journey, else one with its text; and the place, which stays behind."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    error.add_note(f"in a worker process, at line {frame.lineno} of {frame.filename}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
