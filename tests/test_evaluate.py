@@ -368,8 +368,18 @@ def test_bad_options(options, message):
 
 
 def test_what_is_not_an_agent_is_refused():
-    with pytest.raises(TypeError, match=r"expected an agent .* got 'runs/x'"):
+    with pytest.raises(TypeError, match=r"expected an agent .* got 3"):
+        meta.evaluate(3)
+    with pytest.raises(UserError, match="runs/x is not a run"):
         meta.evaluate("runs/x")
+
+
+def test_episodes_that_end_before_it_adapts_are_told():
+    text = result_of(5).table()
+    assert (
+        "this agent adapts after 5 episodes: none of these 5 is adapted (--episodes)" in text
+        and "of the way" not in text
+    )
 
 
 # --------------------------------------------------------------------------------------------------- results

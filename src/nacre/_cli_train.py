@@ -42,7 +42,7 @@ class RunOptions:
     seeds: tuple[int, ...] = ()  # several seeds in one run, instead of --seed
     out: str | None = None  # the run directory, new or empty; None: a new one below ./runs
     resume: str | None = None  # go on with the run in this directory; only --env-steps may be given with it
-    quiet: bool = False  # show warnings only
+    quiet: bool = False  # no progress, only warnings and what came out
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Given:
 
 def train(words: list[str]) -> int:
     """nacre train; -> exit code."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words or {"-h", "--help"} & set(words[:1] if words[0].startswith("-") else words[1:2]):
         print(TRAIN_HELP.format(lists=lists()), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if any(word == "--resume" or word.startswith("--resume=") for word in words):
@@ -117,7 +117,7 @@ def finish(run: Any, out: Any) -> None:
     """The table of returns, result.json and the report. What fails here leaves the run as it is."""
     from nacre import evaluate, report
 
-    print("measuring on the held-out tasks ...", file=sys.stderr)
+    print("measuring on the test tasks ...", file=sys.stderr)
     result = evaluate.evaluate(run)
     result.save(run.path / RESULT)
     print(result.table(), file=out)

@@ -80,7 +80,7 @@ def extras() -> str:
     if meta_world and mujoco != "3.3.0":
         raise TroubleError(
             f"Meta-World {meta_world} is made for MuJoCo 3.3.0, its rewards differ with {mujoco}; in an environment of its "
-            "own: pip install 'nacre[metaworld]'"
+            "own: pip install -e '.[metaworld]'"
         )
     if mjx and mjx != mujoco:
         raise TroubleError(f"MJX {mjx} and MuJoCo {mujoco} must be of one version: pip install mujoco-mjx=={mujoco}")
@@ -99,7 +99,7 @@ def devices() -> str:
     kinds = dict.fromkeys(f"{device.platform} ({device.device_kind})" for device in found)
     note = ""
     if found[0].platform == "cpu" and nvidia():
-        note = "; there is an NVIDIA GPU that JAX does not use: pip install 'nacre[gpu]'"
+        note = "; there is an NVIDIA GPU that JAX does not use: pip install -e '.[gpu]'"
     took = time.monotonic() - start
     return f"{len(found)} x {', '.join(kinds)}; a matrix product compiled and ran in {took:.1f} s{note}"
 

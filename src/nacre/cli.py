@@ -147,22 +147,36 @@ def doctor(words: list[str]) -> int:
 def evaluate(words: list[str]) -> int:
     p = parser("evaluate", "Meta-test a run on tasks that it was not trained on. Several seeds are pooled.")
     p.add_argument("run", metavar="RUN", help="a run directory, or seed-N in it")
-    p.add_argument("--episodes", type=int, help="episodes of a trial (default: the family's published protocol)")
+    p.add_argument(
+        "--episodes", type=int, help="episodes of a trial (default: the family's protocol, or the algorithm's)"
+    )
     p.add_argument("--repetitions", type=int, help="trials per task and seed (default: 10 in JAX, 2 on the host)")
     p.add_argument("--split", choices=("train", "test"), default="test", help="which tasks (default: test)")
     p.add_argument("--checkpoint", type=int, help="env steps at which parameters were kept (default: the last)")
     p.add_argument("--explore", action="store_true", help="act stochastically, as in training")
     p.add_argument("--seed", type=int, default=0, help="of the evaluation itself (default: 0)")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
+    p.add_argument(
+        "--save", action="store_true", help="keep it as the run's result.json, from which reports take references"
+    )
     given = vars(p.parse_args(words))
-    path, as_json = given.pop("run"), given.pop("json")
+    path, as_json, save = given.pop("run"), given.pop("json"), given.pop("save")
     with quiet_output() as out, mistakes():
         from nacre import _platform
         from nacre.evaluate import evaluate
         from nacre.runs import open_run
 
         _platform.prepare()
-        result = evaluate(open_run(path), **given)
+        run = open_run(path)
+        if save and (
+            given["split"] != "test" or given["checkpoint"] is not None or len(run.seeds) < len(run.config["seeds"])
+        ):
+            raise UserError(
+                "--save is for a whole run as it stands, on its test tasks: leave --split, --checkpoint and seed-N out"
+            )
+        result = evaluate(run, **given)
+    if save:
+        result.save(run.path / "result.json")
     print(json.dumps(result.to_json()) if as_json else result.table(), file=out)
     return 0
 
@@ -170,7 +184,9 @@ def evaluate(words: list[str]) -> int:
 def report(words: list[str]) -> int:
     p = parser("report", "Write one self-contained HTML page with the figures of one or several runs.")
     p.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directories")
-    p.add_argument("--out", type=Path, help="the page (default: report.html in the first run)")
+    p.add_argument(
+        "--out", type=Path, help="the page (default: report.html in the run, comparison.html in the first of several)"
+    )
     given = p.parse_args(words)
     with quiet_output() as out, mistakes():
         from nacre import report

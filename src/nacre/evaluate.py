@@ -234,7 +234,7 @@ def evaluate(
     agent_or_run: Any, *, episodes: int | None = None, repetitions: int | None = None, split: str = "test",
     checkpoint: int | None = None, explore: bool = False, seed: int = 0,
 ) -> Result:  # fmt: skip
-    """Meta-test an agent, or all seeds of a run pooled, with intervals and references.
+    """Meta-test an agent, or all seeds of a run (or its directory) pooled, with intervals and references.
 
     episodes: of a trial; None: the family's published protocol, or the algorithm's. repetitions: trials per task and
     seed; None: 10 for families in JAX, 2 on the host. split: "test" or "train" tasks. checkpoint: env steps at which a
@@ -244,6 +244,10 @@ def evaluate(
     """
     if split not in ("test", "train"):
         raise UserError(f"split must be 'test' or 'train', got {split!r}")
+    if isinstance(agent_or_run, (str, Path)):
+        from nacre.runs import open_run
+
+        agent_or_run = open_run(agent_or_run)
     agents = members(agent_or_run, checkpoint)
     env, spec = agent_or_run.env, agent_or_run.env.spec
     counts = {

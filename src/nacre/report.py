@@ -224,7 +224,10 @@ def reference_lines(groups: list[Group]) -> dict[str, np.ndarray]:
 def add_final(page: Page, groups: list[Group], suffix: str, family: Any) -> None:
     """Return per shot, and per task unless there are too many to tell apart."""
     final = groups[0].final
-    trials = f"{len(final.per_task)} test tasks, {final.repetitions} trial{'s' * (final.repetitions != 1)} each"
+    many = sorted({group.final.repetitions for group in groups})
+    each = " to ".join(map(str, many if len(many) < 3 else (many[0], many[-1])))
+    n = len(final.per_task)
+    trials = f"{n} test task{'s' * (n != 1)}, {each} trial{'s' * (many != [1])} each"
     caption = f"Mean return of each episode of a trial ({trials}) with 95 % bootstrap intervals."
     section = Section("shots", f"Return per shot{suffix}", fold="The numbers", table=shot_table(groups))
     section.figures += page.draw("Return per shot", caption, figures.return_per_shot, groups)

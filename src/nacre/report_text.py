@@ -92,9 +92,12 @@ def describe(groups: list[Group], name: str) -> list[str]:
         best = max(tested, key=lambda group: group.final.shots[-1], default=None)
         if best is None:
             return [f"None of the runs on {name} has been evaluated yet."]
+        low = best.final.interval[0, -1]
+        near = [group.label for group in tested if group is not best and not group.final.interval[1, -1] < low]
+        apart = f"; its interval is not apart from that of {', '.join(near)}" if near else ""
         return [
             f"On {name}, the highest return at the last shot is {number(best.final.shots[-1])} "
-            f"({best.label}); the table and the figures below show all of them."
+            f"({best.label}){apart}; the table and the figures below show all of them."
         ]
     return [trained(groups[0]), *tested_words(groups[0])]
 
@@ -134,7 +137,9 @@ def tested_words(group: Group) -> list[str]:
     told = [
         f"{words} {number(final.references[name][last])}" for name, words in known.items() if name in final.references
     ]
-    if told:
+    if not told:
+        text += f" Its references are not known: nacre evaluate {group.first.path} --save works them out."
+    else:
         text += f" For comparison: {', '.join(told)}."
     return [text, *gap_words(group, final)]
 

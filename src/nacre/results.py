@@ -110,6 +110,11 @@ class Result:
 
     def _gap(self, known: dict[str, list[float]]) -> list[str]:
         """How much of the way from doing nothing to the oracle the reported shots go."""
+        if len(self.shots) <= self.exploration_episodes:
+            return [
+                f"this agent adapts after {self.exploration_episodes} episodes: none of these {len(self.shots)} is adapted "
+                "(--episodes)"
+            ]
         low = known.get("still", known["random"])
         if "oracle" not in known:
             return []
@@ -117,7 +122,11 @@ class Result:
         agent, low, high = (float(np.mean(shots[first:])) for shots in (self.shots, low, known["oracle"]))
         start = "standing still" if "still" in known else "random actions"
         which = f"shot {first}" if first == len(self.shots) - 1 else f"shots {first}-{len(self.shots) - 1}"
-        return [f"{which}: {(agent - low) / (high - low):.0%} of the way from {start} to the oracle"] * (high > low)
+        return [f"{which}: {percent(agent - low, high - low)} of the way from {start} to the oracle"] * (high > low)
+
+
+def percent(part: float, whole: float) -> str:
+    return f"{round(100 * part / whole)}%"  # no minus zero
 
 
 def shown_shots(k: int) -> list[int]:

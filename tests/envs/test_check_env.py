@@ -167,7 +167,7 @@ SAME = [f"varibad/{name}" for name in (
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in SAME])
 def test_registered_families_keep_the_contract(name):
     if FAMILIES[name][0].startswith("nacre.envs.metaworld") and importlib.util.find_spec("metaworld") is None:
-        pytest.skip("Meta-World is not installed: pip install 'nacre[metaworld]'")
+        pytest.skip("Meta-World is not installed: pip install -e '.[metaworld]'")
     assert check_env(make_family(name), jax.random.key(0)) == []
 
 

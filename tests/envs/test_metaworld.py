@@ -12,7 +12,7 @@ from nacre.envs.check_env import check_env
 from nacre.envs.registry import make_family
 
 there = importlib.util.find_spec("metaworld") is not None
-needed = pytest.mark.skipif(not there, reason="Meta-World is not installed: pip install 'nacre[metaworld]'")
+needed = pytest.mark.skipif(not there, reason="Meta-World is not installed: pip install -e '.[metaworld]'")
 
 
 @pytest.fixture(scope="module")

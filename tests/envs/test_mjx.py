@@ -14,7 +14,7 @@ from nacre.envs.backends.mjx import KeyGenerator, MjxFamily
 from nacre.envs.registry import make_family
 
 there = importlib.util.find_spec("mujoco.mjx") is not None
-needed = pytest.mark.skipif(not there, reason="MJX is not installed: pip install 'nacre[mjx]'")
+needed = pytest.mark.skipif(not there, reason="MJX is not installed: pip install -e '.[mjx]'")
 ROWS = 3
 
 

@@ -67,8 +67,8 @@ class Config:
     batch_size: int = 256  # RL transitions per task
     context_batch: int = 100  # context transitions per task
     initial_steps: int = 2000  # env steps per training task before the first gradient step
-    initial_exploration: Literal["policy", "held"] = "policy"  # held: one random action per initial episode, or one
-    # random distribution over discrete actions (ours)
+    # held: one random action per initial episode, or one random distribution over discrete actions (ours)
+    initial_exploration: Literal["policy", "held"] = "policy"
     initial_updates: int = 0  # gradient steps on the initial data beyond those of an iteration (ours)
     tasks_per_iteration: int = 5  # tasks that collect, drawn with replacement
     prior_steps: int = 400  # env steps per collecting task with prior z: context and RL data
@@ -78,22 +78,26 @@ class Config:
     updates_per_iteration: int = 2000  # gradient steps
     updates_per_slice: int = 100  # gradient steps per dispatch
     exploration_episodes: int = 2  # episodes of a trial that act on the prior (num_exp_traj_eval)
-    latent: Literal["gaussian", "deterministic"] = "gaussian"  # deterministic: z is a point estimate, prior z = 0;
-    # factors, draws and how much evidence counts have no say in it
-    factors: Literal["variance", "precision", "matrix"] = "variance"  # precision: the encoder gives precisions and the
-    # prior is a factor, too, so that q = r(z) where nothing informs, whatever the size of the context (ours)
-    # matrix: the same with factors that are not diagonal, so that a transition can tell one combination of z's dimensions
-    draws: Literal["random", "spread"] = "random"  # spread: successive z of a trial are quasi-random, each one a draw
-    # from its posterior, together without gaps and repeats (ours)
-    prior: Literal["normal", "tasks"] = "normal"  # tasks: where nothing is known, act on z from the posteriors of all
-    # training tasks together; the KL term does not make them N(0, I) (ours)
+    # deterministic: z is a point estimate, prior z = 0; factors, draws and how much evidence counts have no say in it
+    latent: Literal["gaussian", "deterministic"] = "gaussian"
+    # precision: the encoder gives precisions and the prior is a factor, too, so that q = r(z) where nothing informs, whatever the
+    # size of the context (ours); matrix: the same with factors that are not diagonal, so that a transition can tell one
+    # combination of z's dimensions (ours)
+    factors: Literal["variance", "precision", "matrix"] = "variance"
+    # spread: successive z of a trial are quasi-random, each one a draw from its posterior, together without gaps and repeats
+    # (ours)
+    draws: Literal["random", "spread"] = "random"
+    # tasks: where nothing is known, act on z from the posteriors of all training tasks together; the KL term does not make them
+    # N(0, I) (ours)
+    prior: Literal["normal", "tasks"] = "normal"
     encoder: Literal["mlp", "gru"] = "mlp"  # gru: a recurrent encoder over the context in order of time
     bottleneck: bool = True  # False: no KL term
-    context_source: Literal["recent", "buffer", "rl_batch"] = "recent"  # buffer: all data of the task; rl_batch: the
-    # critic's batch
+    # buffer: all data of the task; rl_batch: the critic's batch
+    context_source: Literal["recent", "buffer", "rl_batch"] = "recent"
     context_pieces: int = 0  # the context is 1 to so many stretches of transitions (ours); 0: single ones
-    context_reach: int = 0  # in a gradient step a context counts as up to so many transitions, a random number, as
-    # contexts grow in a trial (ours); 0: as many as it has
+    # in a gradient step a context counts as up to so many transitions, a random number, as contexts grow in a trial (ours); 0: as
+    # many as it has
+    context_reach: int = 0
     trial_evidence: float = 1.0  # how often a transition of a trial counts: they are not independent (ours)
     context_next_obs: bool = False  # the encoder sees s' as well
     normalise_obs: bool = False  # networks see (s - mean) / std over all that was collected (ours)

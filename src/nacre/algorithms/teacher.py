@@ -51,8 +51,8 @@ class Config:
     is built on (OpenAI Baselines), and ours for the teacher."""
 
     student: Kind = "ddpg"
-    teacher: Literal["independent", "student-mean", "none"] = "independent"  # student-mean: the student's action with a
-    # learnt variance; none: no teacher, the student explores with its own noise for as many env steps
+    # student-mean: the student's action with a learnt variance; none: the student's own noise for as many env steps
+    teacher: Literal["independent", "student-mean", "none"] = "independent"
     own_noise: Literal["gaussian", "ornstein-uhlenbeck"] = (
         "ornstein-uhlenbeck"  # of DDPG and TD3; SAC's policy is its own
     )

@@ -119,7 +119,7 @@ class CheetahVel:
     """
 
     observation: Observation = "pearl"  # "pearl": 20 numbers with the torso's position; "gymnasium": 17 without
-    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as MAML's code (see above)
+    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as in MAML's code
     horizon: int = 200  # env steps per episode
     max_speed: float = 3.0  # m/s; target speeds are uniform between 0 and this
     n_train: int = 100  # training tasks, drawn once from oyster's seed 1337
@@ -175,7 +175,7 @@ class CheetahDir:
     """
 
     observation: Observation = "pearl"  # "pearl": 20 numbers with the torso's position; "gymnasium": 17 without
-    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as MAML's code (see above)
+    simulator: Simulator = "gym"  # "gym": env steps of 0.05 s; "rllab": of 0.01 s, as in MAML's code
     horizon: int = 200  # env steps per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn

@@ -1,4 +1,4 @@
-"""Meta-World's meta-learning benchmarks: ml1/<task>, ml10, ml25, ml45. Needs the extra: pip install 'nacre[metaworld]'.
+"""Meta-World's meta-learning benchmarks: ml1/<task>, ml10, ml25, ml45. Needs the extra: pip install -e '.[metaworld]'.
 
 Source: Yu et al. 2019; Farama's Meta-World 3.1.1 (metaworld/__init__.py, sawyer_xyz_env.py). Built from the benchmark objects
 and `set_task`, because the package's own vector entry points give the test goals for training, too.
@@ -28,7 +28,7 @@ VECTOR = 6  # numbers of the longest task vector
 BENCHMARKS = {"ml10": "ML10", "ml25": "ML25", "ml45": "ML45"}
 TASK_NAMES = ("class", *(f"{what} {axis} (m)" for what in ("object", "goal") for axis in "xyz"))
 MISSING = (
-    "{name} needs Meta-World: pip install 'nacre[metaworld]'. It brings MuJoCo 3.3.0, which its rewards depend on, so it "
+    "{name} needs Meta-World: pip install -e '.[metaworld]'. It brings MuJoCo 3.3.0, which its rewards depend on, so it "
     "excludes newer ones and their MJX (nacre[mjx]); an environment of its own is the simplest"
 )
 

@@ -1,4 +1,4 @@
-"""The MuJoCo families in JAX: the same rules on MJX, for GPUs. Needs the extra: pip install 'nacre[mjx]'.
+"""The MuJoCo families in JAX: the same rules on MJX, for GPUs. Needs the extra: pip install -e '.[mjx]'.
 
 MJX is MuJoCo's physics written in JAX, in single precision, so whole episodes are one compiled program. On a CPU it is an order
 of magnitude slower than MuJoCo's own library, which is the default everywhere. Two things differ from it, and numbers with them:
@@ -60,7 +60,7 @@ class MjxFamily:
     def __post_init__(self):
         if importlib.util.find_spec("mujoco.mjx") is None:
             raise ModuleNotFoundError(
-                f"{self.rules.name}: backend mjx needs MJX: pip install 'nacre[mjx]'; its version must be MuJoCo's"
+                f"{self.rules.name}: backend mjx needs MJX: pip install -e '.[mjx]'; its version must be MuJoCo's"
             )
 
     def __getattr__(self, name: str) -> Any:
