@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -356,6 +357,32 @@ def no_cache():
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+ROWS = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+if "late" in sys.argv:
+    jnp.arange(3) + 1
+import nacre
+draw = np.random.default_rng(0).normal
+f, d, g = (draw(size=shape).astype(np.float32) for shape in ((24, 8), (24, 1), (192, 24, 8)))
+rule = lambda f, d, g: (f * g).sum(-1, keepdims=True) * d + g
+nacre.train  # noqa: B018  Nacre itself, which sets flags, is lazy
+found = np.asarray(jax.jit(rule)(f, d, g))
+print(np.abs(found - rule(f.astype(float), d.astype(float), g.astype(float))).max() < 1e-4)
+"""
+
+
+@pytest.mark.skipif(_platform.version("jaxlib") not in _platform.TESTED, reason="of one version of jaxlib")
+def test_without_the_flag_a_program_is_wrong_and_too_late_is_told():
+    free = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    }
+    run = partial(subprocess.run, capture_output=True, text=True, env=free | {"JAX_PLATFORMS": "cpu"})
+    early, late = (run([sys.executable, "-c", ROWS, word]) for word in ("early", "late"))
+    assert early.stdout == "True\n" and "too late" not in early.stderr
+    assert late.stdout == "False\n" and "comes too late" in late.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys, no_cache):

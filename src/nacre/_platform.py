@@ -13,8 +13,9 @@ from pathlib import Path
 
 from nacre._errors import UserError
 
-# XLA's fusion of CPU matrix products into library calls costs 15-28 % of a feed-forward update. An empty value
-# switches it off. Unknown flags abort the process, so this is done only for versions of JAX that were tried.
+# XLA's fusion of CPU operations into library calls costs 15-28 % of a feed-forward update, and in jaxlib 0.10.2 computes some
+# programs wrongly (tests/test_runs.py has one). An empty value switches it off. Unknown flags abort the process, so this is done
+# only for versions of JAX that were tried.
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 TESTED = frozenset({"0.10.2"})
 CACHE_SECONDS = 0.0  # every program: families on the host start with some 200 small ones, 0.03 s each
@@ -25,7 +26,19 @@ def set_flags(environ: dict[str, str] | os._Environ = os.environ) -> None:
     flags = environ.get("XLA_FLAGS", "")
     if FUSION_FLAG in flags or version("jax") not in TESTED or version("jaxlib") not in TESTED:
         return
+    if started():
+        warnings.warn(
+            "JAX was at work before Nacre was imported, so that an XLA flag comes too late without which jaxlib 0.10.2 computes "
+            "some programs wrongly on CPUs: import nacre first",
+            stacklevel=3,
+        )
     environ["XLA_FLAGS"] = f"{flags} {FUSION_FLAG}=".strip()
+
+
+def started() -> bool:
+    """Whether JAX has its devices, after which flags do nothing."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bool(bridge and getattr(bridge, "backends_are_initialized", lambda: False)())
 
 
 def version(package: str) -> str | None:

@@ -70,7 +70,8 @@ def meta_test(
     rows = jax.tree.map(lambda leaf: np.concatenate([np.asarray(leaf)] * repetitions), tasks)  # [R * N, ...]
     count = repetitions * n
     run = _compiled if env.spec.jittable else _trial
-    parts, most = [], max(1, BATCH[env.spec.jittable] // rollout.round_episodes(algorithm, episodes))
+    at_once = getattr(env, "rows_at_once", BATCH[env.spec.jittable])
+    parts, most = [], max(1, at_once // rollout.round_episodes(algorithm, episodes))
     for i, part in enumerate(np.array_split(np.arange(count), -(-count // most))):
         batch = jax.tree.map(lambda leaf, part=part: leaf[part], rows)
         shown = int((part < n).sum())  # rows of the first repetition

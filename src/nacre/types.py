@@ -124,7 +124,8 @@ class Environment(Protocol):
     Optional: `restart(key, state, over)` -> (state, obs [B, obs_size]), a new episode in the rows where `over` [B] is True,
     with which collection for learning goes on where episodes end early. `regret(tasks, episodes)` -> [..., N, E, T], of each
     action in a Trajectory [..., N, E, T]: the return that the best policy for the task expects from there, minus what it
-    expects after this action, as a mean over the rewards' and the next states' noise.
+    expects after this action, as a mean over the rewards' and the next states' noise. `rows_at_once`: most rows of a meta-test that
+    are stepped together, where each takes much memory.
     """
 
     spec: EnvSpec

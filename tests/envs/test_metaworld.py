@@ -24,7 +24,7 @@ def reach():
 @pytest.mark.parametrize("name", ["ml1/reach-v3", "ml10"])
 def test_without_the_package_the_error_says_what_to_install(name):
     with pytest.raises(
-        ModuleNotFoundError, match=rf"{name} needs Meta-World: pip install 'nacre\[metaworld\]'.*excludes"
+        ModuleNotFoundError, match=rf"{name} needs Meta-World: pip install -e '.\[metaworld\]'.*excludes"
     ):
         make_family(name)
 

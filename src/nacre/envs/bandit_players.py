@@ -158,6 +158,8 @@ def players(
     0.5; width: of UCB1's interval; random: share of random pulls of epsilon-greedy. Published tables tuned these per row."""
     n = spec.trial_episodes
     gamma = max(0.5, 1.0 - 1.0 / n) if discount is None else discount
+    if not 0.0 < gamma < 1.0:
+        raise ValueError(f"discount of the Gittins index must lie between 0 and 1, got {discount}")
     scores = {
         "Gittins index": gittins(gamma, n), "Thompson sampling": thompson, "optimistic Thompson sampling": optimistic_thompson,
         "UCB1": ucb1(width), "epsilon-greedy": posterior_mean, "greedy": posterior_mean,

@@ -29,7 +29,7 @@ BENCHMARKS = {"ml10": "ML10", "ml25": "ML25", "ml45": "ML45"}
 TASK_NAMES = ("class", *(f"{what} {axis} (m)" for what in ("object", "goal") for axis in "xyz"))
 MISSING = (
     "{name} needs Meta-World: pip install -e '.[metaworld]'. It brings MuJoCo 3.3.0, which its rewards depend on, so it "
-    "excludes newer ones and their MJX (nacre[mjx]); an environment of its own is the simplest"
+    "excludes newer ones and their MJX (the extra mjx); an environment of its own is the simplest"
 )
 
 
@@ -91,7 +91,7 @@ def inner(self: Any) -> GymnasiumFamily:
     return family(
         maker(self.name, [*benchmark.train_tasks, *benchmark.test_tasks], self.reward_version), sample, train=train, test=test,
         horizon=self.horizon, name=self.name, allow_overlap=True, info=("success",),
-        processes=0 if processes == 1 else processes,
+        processes=0 if processes == 1 else processes, max_idle=-(-self.rows_at_once // processes),
     )  # fmt: skip
 
 
@@ -119,6 +119,7 @@ class MetaWorld:
     processes: int = 0  # worker processes that step environments; 0: one per core, 1: none beside this one
 
     name: ClassVar[str] = "ml10"
+    rows_at_once: ClassVar[int] = 64  # of a meta-test: an environment takes 35 MB
     observes_task: ClassVar[str] = "object positions are observed, by the benchmark's design"
 
     def __post_init__(self):

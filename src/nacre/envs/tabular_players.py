@@ -122,8 +122,8 @@ def beb(bonus: float) -> Plan:
 
 def ucrl2(width: float) -> Plan:
     """UCRL2 (Jaksch et al. 2010), for episodes: plan on the best MDP within confidence sets around what was seen. width scales
-    the radii of the original, sqrt(7 log(2 S A t / d) / 2 n) for rewards and sqrt(14 S log(2 A t / d) / n) for the L1 distance
-    of transitions, d = 0.05; where nothing was seen, the reward is taken for 1 + 3 width."""
+    the radii of the original, sqrt(7 log(2 S A t / d) / 2 n) for rewards and sqrt(14 S log(2 S A t / d) / n) for the L1 distance of
+    transitions (the original's logarithm has no S there), d = 0.05; where nothing was seen, the reward is taken for 1 + 3 width."""
 
     def plan(seen: Seen, key: Key, horizon: int) -> Array:
         s, a = seen.counts.shape[-1], seen.counts.shape[-2]

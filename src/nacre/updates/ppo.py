@@ -109,14 +109,14 @@ def moved(params: Any, change: Any, rate: Array | float) -> Any:
 
 def falling(rate: float, over: int, now: Array) -> Array | float:
     """A learning rate that falls linearly to a twentieth in `over` env steps; over 0: constant."""
-    return rate * (1.0 - 0.95 * jnp.minimum(now / over, 1.0)) if over else rate
+    return rate * (1.0 - 0.95 * jnp.minimum(now / float(over), 1.0)) if over else rate
 
 
 def rising(first: float, last: float, over: int, now: Array) -> Array | float:
     """A discount that rises from `first` to `last` in `over` env steps, 1 - discount falling geometrically; over 0: `last`."""
     if not over:
         return last
-    part = jnp.minimum(now / over, 1.0)
+    part = jnp.minimum(now / float(over), 1.0)
     return 1.0 - (1.0 - first) ** (1.0 - part) * max(1.0 - last, 1e-6) ** part
 
 
