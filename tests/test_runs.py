@@ -342,6 +342,7 @@ def test_flags_only_where_they_were_tried(monkeypatch):
         return environ.get("XLA_FLAGS")
 
     monkeypatch.setattr(_platform, "version", lambda name: "0.10.2")
+    monkeypatch.setattr(_platform, "started", lambda: False)
     assert flags() == "--xla_cpu_experimental_ynn_fusion_type="
     assert flags("--xla_foo=1") == "--xla_foo=1 --xla_cpu_experimental_ynn_fusion_type="
     mine = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
