@@ -202,11 +202,8 @@ class Loop:
         return min(self.record.env_steps) >= self.config.env_steps
 
     def out_of_time(self) -> bool:
-        """Seeds that train one after another share the minutes."""
-        if self.config.minutes is None:
-            return False
-        share = 60 * self.config.minutes * len(self.seeds) / len(self.run.config["seeds"])
-        return self.record.seconds + self.record.evaluation_seconds >= share
+        minutes = self.config.minutes_of(len(self.seeds), len(self.run.config["seeds"]))
+        return minutes is not None and self.record.seconds + self.record.evaluation_seconds >= 60 * minutes
 
     def slice(self, phase: Any) -> None:
         """One slice of work, and its line of metrics."""

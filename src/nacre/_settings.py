@@ -43,6 +43,10 @@ class LoopConfig:
         if self.env_steps >= 2**31:
             raise ValueError(f"env_steps must be below 2^31 (counters are 32 bits wide), got {self.env_steps}")
 
+    def minutes_of(self, together: int, seeds: int) -> float | None:
+        """Of `together` seeds among all: those that train one after another share the minutes. None: no limit."""
+        return None if self.minutes is None else self.minutes * together / seeds
+
 
 @dataclass(frozen=True)
 class Plan:

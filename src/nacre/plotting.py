@@ -87,6 +87,13 @@ def task_colours() -> Any:
     return ListedColormap(colormaps["viridis"](np.linspace(0.17, 0.9, 256)), "nacre")
 
 
+def task_scale(values: np.ndarray) -> Any:
+    """Values -> 0 to 1 for `task_colours`, also where all of them are one."""
+    from matplotlib.colors import Normalize
+
+    return Normalize(values.min(), values.max() + (np.ptp(values) == 0))
+
+
 def shot_colours(shots: int) -> tuple[Any, Any]:
     """How episodes of a trial are coloured: a norm for their numbers, the colour map."""
     from matplotlib.colors import BoundaryNorm

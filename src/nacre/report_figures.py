@@ -16,6 +16,7 @@ from nacre.plotting import (
     short_number,
     styled,
     task_colours,
+    task_scale,
     thousands,
     whole_ticks,
 )  # fmt: skip
@@ -240,7 +241,6 @@ def flattened(mean: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 def latent_space(mean: np.ndarray, task_axis: tuple[str, np.ndarray], exploration: int) -> Any:
     """The belief's mean before some shots, one point per test task and repetition, coloured by the task."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
 
     label, values = task_axis
     shots = mean.shape[1]
@@ -248,7 +248,7 @@ def latent_space(mean: np.ndarray, task_axis: tuple[str, np.ndarray], exploratio
     one = mean.shape[-1] == 1
     plane, names = (mean, (label, "mean of z")) if one else flattened(mean)
     figure, axes = new_figure(1, len(shown), height=3.5, sharex=True, sharey=True)
-    scale, colours = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
+    scale, colours = task_scale(values), task_colours()
     for axis, k in zip(axes[0], shown, strict=True):
         points = plane[:, k].reshape(-1, plane.shape[-1])
         hues = np.tile(values, len(mean))

@@ -83,9 +83,7 @@ class Run:
             return make_family(self.env_name, **params)
         except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
             own = is_file(self.env_name)
-            remedy = (
-                f"put it back there, or pass it: nacre.load({str(self.path)!r}, family=nacre.make('new/file.py:name'))"
-            )
+            remedy = f"put it back there, or pass it: nacre.load({str(self.path)!r}, family=nacre.make_family('new/file.py:name'))"
             more = f"; {self.path} was trained on {self.env_name}: {remedy}" if own else ""
             raise UserError(f"{error}{more}") from error
 

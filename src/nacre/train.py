@@ -130,7 +130,7 @@ def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
             for number, group in enumerate(groups):
                 if is_finished(run, group):
                     continue
-                minutes = None if config.minutes is None else config.minutes * len(group) / len(run.config["seeds"])
+                minutes = config.minutes_of(len(group), len(run.config["seeds"]))
                 with Progress(config.env_steps, minutes, quiet=quiet, seeds=len(group)) as progress:
                     which = (
                         f"seeds {' '.join(map(str, group))} as one program" if len(group) > 1 else f"seed {group[0]}"

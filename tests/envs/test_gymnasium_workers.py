@@ -96,13 +96,16 @@ def test_a_worker_that_dies_is_told():
     env.stepper._workers[1].process.kill()
     with pytest.raises(RuntimeError, match=r"toy: a worker process ended \(exit code -9\)"):
         step(env, state)
+    state, _ = begin(env)  # others have started
+    step(env, state)
 
 
-def test_ctrl_c_is_not_for_the_workers():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_group_are_not_for_the_workers(number):
     env = toys(2)
     state, _ = begin(env)
     for worker in env.stepper._workers:
-        os.kill(worker.process.pid, signal.SIGINT)
+        os.kill(worker.process.pid, number)
     step(env, state)
 
 
@@ -149,24 +152,6 @@ def test_after_an_interruption_no_answer_is_another_questions():
         step(env, state)
     there, here = begin(env)[1], begin(toys(0))[1]
     np.testing.assert_array_equal(there, here)
-
-
-def test_after_a_worker_died_others_start():
-    env = toys(2)
-    state, _ = begin(env)
-    env.stepper._workers[1].process.kill()
-    with pytest.raises(RuntimeError, match="a worker process ended"):
-        step(env, state)
-    state, _ = begin(env)
-    step(env, state)
-
-
-def test_the_end_of_a_group_of_processes_is_not_for_the_workers():
-    env = toys(2)
-    state, _ = begin(env)
-    for worker in env.stepper._workers:
-        os.kill(worker.process.pid, signal.SIGTERM)
-    step(env, state)
 
 
 class Leaves(Toy):

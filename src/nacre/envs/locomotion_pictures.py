@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nacre.envs.pictures import Picture, chosen_shots, shot_axis, shot_title
-from nacre.plotting import MUTED, SERIES, colour_bar, legend_above, new_figure, styled, task_colours
+from nacre.plotting import MUTED, SERIES, colour_bar, legend_above, new_figure, styled, task_colours, task_scale
 
 
 def tracks(evaluation: dict, names: Iterable[str]) -> list[list[np.ndarray]]:
@@ -161,11 +161,10 @@ def progress_pictures(evaluation: dict, label: str, values: np.ndarray, dt: floa
 def draw_progress(paths: list, label: str, values: np.ndarray, dt: float, exploration: int) -> Any:
     """x over time, a panel per shot."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
 
     shots = chosen_shots(len(paths), exploration, 4)
     figure, axes = new_figure(1, len(shots), height=3.4, sharex=True, sharey=True)
-    scale, colours = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
+    scale, colours = task_scale(values), task_colours()
     for axis, k in zip(axes[0], shots, strict=True):
         for path, value in zip(paths[k], values, strict=True):
             axis.plot((np.arange(len(path)) + 1) * dt, path[:, 0], color=colours(scale(value)), linewidth=1.3)

@@ -7,7 +7,7 @@ import numpy as np
 
 from nacre.envs.locomotion_pictures import exploration_of, tracks
 from nacre.envs.pictures import Picture, chosen_shots, draw_goals, found_picture, shot_title
-from nacre.plotting import colour_bar, new_figure, styled, task_colours
+from nacre.plotting import colour_bar, new_figure, styled, task_colours, task_scale
 
 MARGIN = 0.15  # m around what is drawn
 
@@ -37,7 +37,6 @@ def draw_zones(paths: list, goals: np.ndarray, radius: float, told: tuple[str, n
     """Small multiples over shots: the paths [K][N] of all tasks."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import Normalize
 
     shots = chosen_shots(len(paths), exploration, 4)
     points = np.concatenate([goals, *(path for k in shots for path in paths[k])])
@@ -47,7 +46,7 @@ def draw_zones(paths: list, goals: np.ndarray, radius: float, told: tuple[str, n
         1, len(shots), height=width * (high[1] - low[1]) / (high[0] - low[0]) + 0.8, sharex=True, sharey=True
     )
     label, values = told
-    scale, colour_map = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
+    scale, colour_map = task_scale(values), task_colours()
     colours = colour_map(scale(values))
     for axis, k in zip(axes[0], shots, strict=True):
         draw_goals(axis, goals, colours, radius)

@@ -22,6 +22,7 @@ from nacre.plotting import (
     shot_colours,
     styled,
     task_colours,
+    task_scale,
     whole_ticks,
 )  # fmt: skip
 
@@ -137,7 +138,6 @@ def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: f
     """Small multiples over shots: the paths of all tasks."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import Normalize
 
     shots = chosen_shots(len(paths), exploration, 8)
     columns = min(4, len(shots))
@@ -146,7 +146,7 @@ def draw_paths(paths: np.ndarray, goals: np.ndarray, exploration: int, radius: f
     panel = 8.0 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3  # inches
     figure, axes = new_figure(rows, columns, height=rows * panel + 0.3, sharex=True, sharey=True)
     label, values = angles(goals)
-    scale, colour_map = Normalize(values.min(), values.max() + (np.ptp(values) == 0)), task_colours()
+    scale, colour_map = task_scale(values), task_colours()
     colours = colour_map(scale(values))
     for axis in axes.flat[len(shots) :]:
         axis.set_visible(False)

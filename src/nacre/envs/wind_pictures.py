@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nacre.envs.pictures import Picture, chosen_shots, resampled, shot_title, spread
-from nacre.plotting import INK, SERIES, colour_bar, legend_above, new_figure, styled, task_colours
+from nacre.plotting import INK, SERIES, colour_bar, legend_above, new_figure, styled, task_colours, task_scale
 
 ARROW = 5.0  # drawn length of a wind over its length per env step
 
@@ -71,12 +71,11 @@ def draw_shots(paths: np.ndarray, winds: np.ndarray, exploration: int, goal: tup
     """Small multiples over shots: the paths of all winds."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import Normalize
 
     shots = chosen_shots(len(paths), exploration, 8)
     figure, axes = panels(len(shots), 4, *window(paths[shots]))
     along = winds[:, 1]
-    scale, colour_map = Normalize(along.min(), along.max() + (np.ptp(along) == 0)), task_colours()
+    scale, colour_map = task_scale(along), task_colours()
     for axis, k in zip(axes, shots, strict=True):
         axis.add_collection(LineCollection(list(paths[k]), colors=colour_map(scale(along)), linewidths=1.2, zorder=3))
         draw_goal(axis, goal, radius)
