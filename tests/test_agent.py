@@ -1,5 +1,6 @@
 """Deployment: the policy in the field computes what the meta-test computed, and says what is wrong with a call."""
 
+import dataclasses
 import functools
 import json
 from dataclasses import dataclass
@@ -152,6 +153,33 @@ def test_copies_go_their_own_way():
     np.testing.assert_array_equal(policy.beliefs["mean"], before["mean"])
     assert not np.array_equal(other.beliefs["mean"], before["mean"])
     policy.observe(0.9, np.zeros(2))  # its own action still waits for its outcome
+
+
+def test_what_is_saved_is_whole_and_the_same_agents(tmp_path):
+    agent, path = pearl_agent(latent_size=3), tmp_path / "robot"
+    policy = agent.adapt(TaskEnv(ROBOT, np.array([0.2, 0.1], np.float32)), episodes=2, seed=5).policy
+    policy.save(path)
+    np.testing.assert_array_equal(agent.restore(path).beliefs["mean"], policy.beliefs["mean"])
+    with pytest.raises(UserError, match=r"no file .*other; policy.save"):
+        agent.restore(tmp_path / "other")
+    with pytest.raises(OSError, match="nowhere"):
+        policy.save(tmp_path / "nowhere" / "robot")
+    trained_on = dataclasses.replace(agent, params=jax.tree.map(lambda w: w + 1, agent.params))
+    with pytest.raises(UserError, match=r"another agent \(parameters"):
+        trained_on.restore(path)
+    with pytest.raises(UserError, match="another agent"):
+        pearl_agent(latent_size=2).restore(path)
+    whole = path.read_bytes()
+    header = whole.index(b"NUMPY") + 200  # behind it: numbers
+    flipped = whole[:header] + bytes([whole[header] ^ 1]) + whole[header + 1 :]
+    for damaged in (b"", b"text", whole[:-40], whole[: len(whole) // 2], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            agent.restore(path)
+    policy.act(np.zeros(2))
+    for call in (policy.warm_up, lambda: policy.save(path)):
+        with pytest.raises(RuntimeError, match="was called within an episode"):
+            call()
 
 
 @pytest.mark.parametrize("explore", [False, True])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nacre import rollout
+from nacre.agent import Agent
 from nacre.algorithms import registry
 from nacre.envs.grid_navi import GridNavi
 from nacre.envs.point_robot import PointRobot
@@ -120,3 +121,29 @@ def test_tasks_change_the_memory_only_through_experience(case):
     first = lambda tasks: np.asarray(trial(env, algorithm, algorithm.params(state), tasks, KEY, False).action)[0]  # noqa: E731
     same = slice(None) if not getattr(algorithm, "observes", True) else 0
     np.testing.assert_array_equal(first(tasks)[:, :, same], first(tasks[::-1])[:, :, same])
+
+
+def live(policy, env, episodes=1):
+    """Actions and beliefs of short episodes on made-up observations."""
+    rng, acts = np.random.default_rng(policy.episode), []
+    for _ in range(episodes):
+        for step in range(4):
+            obs, after = np.eye(env.spec.obs_size, dtype=np.float32)[rng.integers(env.spec.obs_size, size=2)]
+            acts.append(policy.act(obs))
+            policy.observe(rng.normal(), after, truncated=step == 3)
+        policy.end_episode()
+    return [*acts, *policy.beliefs.values()]
+
+
+def test_a_saved_policy_goes_on_as_it_would_have(case, tmp_path):
+    env, algorithm, state = case
+    agent = Agent(algorithm, algorithm.params(state), env, registry.name_of(algorithm), env.spec.name)
+    policy, cold = agent.start(seed=3, explore=True), agent.start(seed=3, explore=True)
+    policy.warm_up()
+    for a, b in zip(live(policy, env, 2), live(cold, env, 2), strict=True):  # warm or cold, the same
+        np.testing.assert_array_equal(a, b)
+    policy.save(tmp_path / "memory")
+    other = agent.restore(tmp_path / "memory")
+    assert other.episode == 2 and [p.name for p in tmp_path.iterdir()] == ["memory"]
+    for a, b in zip(live(policy, env, 2), live(other, env, 2), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,14 +1,21 @@
-"""The README's Python, word for word, but for the length of its training."""
+"""The README's Python and that of docs/field.md, word for word, but for the length of training."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+import nacre
 from nacre import cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+BLOCKS = blocks("README.md")
 
 
 @pytest.mark.training
@@ -28,3 +35,12 @@ def test_a_family_of_ones_own(tmp_path, monkeypatch, capsys):
     assert len(lines.splitlines()) <= 15
     Path("pendulum.py").write_text(lines)
     assert cli.main(["check-env", "pendulum.py:pendulum"]) == 0, capsys.readouterr()
+
+
+def test_in_the_field(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    nacre.train("rl2", "point-robot", out="runs/...", env_steps=240, tasks_per_iteration=4, updates_per_epoch=1, epochs=1)
+    (lines,) = blocks("docs/field.md")
+    names = {"env": nacre.make("point-robot", task=(0.5, -0.5))}
+    exec(compile(lines, "docs/field.md", "exec"), names)
+    assert names["policy"].episode == 3 and Path("robot.memory").is_file()

@@ -13,6 +13,7 @@
 `agent.adapt(env)` is this loop on a gymnasium environment.
 """
 
+import contextlib
 import copy
 import functools
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import _platform, rollout
+from nacre import _platform, _policy_file, rollout
 from nacre._errors import check_count, check_seed
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
@@ -65,6 +66,11 @@ class Agent:
         """A policy that knows nothing of its task. seed: of all it draws; explore: act stochastically."""
         return Policy(self.algorithm, self.params, jax.random.key(check_seed(seed)), explore)
 
+    def restore(self, path: str | Path) -> "Policy":
+        """The policy that `Policy.save` wrote to `path`, at the beginning of its next episode: it goes on as the saved one
+        would have. Raises UserError (a ValueError) for a file that is missing, damaged, or another agent's."""
+        return Policy._read(path, self.algorithm, self.params)
+
     def adapt(self, env: Any, episodes: int | None = None, seed: int = 0, explore: bool = False) -> "Adapted":
         """Act for `episodes` (None: a trial of the family) in a gymnasium environment, adapting after each.
 
@@ -72,20 +78,20 @@ class Agent:
         and at the family's horizon at the latest. seed: of the first reset and of the policy. Raises ValueError for
         other spaces, TypeError for what is not a gymnasium environment, FloatingPointError for NaN or infinity.
         """
-        from nacre.envs.backends import gymnasium_spaces as backend
+        from nacre.envs.backends import gymnasium_spaces as spaces  # here: an import of gymnasium takes a moment
 
         episodes = trial_episodes(self.algorithm) if episodes is None else check_count("episodes", episodes)
-        check_spaces(self.spec, env)
+        spaces.check_spaces(self.spec, env)
         policy = self.start(seed, explore)
         returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
         for k in range(episodes):
-            obs, _ = answer(env.reset(seed=seed) if k == 0 else env.reset(), "reset", 2, "(observation, info)")
-            obs = flat_obs(env.observation_space, obs)
+            obs, _ = spaces.answer(env.reset(seed=seed) if k == 0 else env.reset(), "reset", 2, "(observation, info)")
+            obs = spaces.flat_obs(env.observation_space, obs)
             while not policy.over:
                 action = np.asarray(policy.act(obs))
-                out = env.step(backend.native_action(env.action_space, action))
-                obs, reward, terminated, truncated, _ = answer(out, "step", 5, STEP)
-                obs = flat_obs(env.observation_space, obs)
+                out = env.step(spaces.native_action(env.action_space, action))
+                obs, reward, terminated, truncated, _ = spaces.answer(out, "step", 5, spaces.STEP)
+                obs = spaces.flat_obs(env.observation_space, obs)
                 policy.observe(reward, obs, terminated, truncated)
                 returns[k] += reward
                 lengths[k] += 1
@@ -197,11 +203,50 @@ class Policy:
 
     def copy(self) -> "Policy":
         """Another policy that has seen what this one has, and goes its own way from here; at the beginning of an episode."""
-        if self._record or self._acted is not None:
-            raise RuntimeError("copy was called within an episode: call it before the first act or after end_episode()")
+        self._between("copy")
         other = copy.copy(self)
         other._fresh()  # an empty record of its own
         return other
+
+    def _between(self, method: str) -> None:
+        if self._record or self._acted is not None:
+            raise RuntimeError(
+                f"{method} was called within an episode: call it before the first act or after end_episode()"
+            )
+
+    def warm_up(self) -> None:
+        """Compile what `act`, `observe` and `end_episode` run, which takes seconds, before the first env step that matters. The
+        policy stays as it is; at the beginning of an episode."""
+        other, nothing = self.copy(), np.zeros(self._spec.obs_size, np.float32)
+        other.act(nothing)
+        other.observe(0.0, nothing, truncated=True)
+        with contextlib.suppress(FloatingPointError):  # a step on nothing may explode, which is compiled by then
+            other.end_episode()
+
+    def save(self, path: str | Path) -> None:
+        """Write what the policy knows of its task to one file, whole or not at all; `Agent.restore` reads it. At the beginning
+        of an episode. Raises OSError where the file cannot be written."""
+        self._between("save")
+        tree = jax.tree.unflatten(self._memory_def, self._memory), self._key
+        record = {**self._identity(), "episode": self.episode, "explore": self._explore}
+        _policy_file.write(path, tree, record)
+
+    @classmethod
+    def _read(cls, path: str | Path, algorithm: Algorithm, params: Params) -> "Policy":
+        policy = cls(algorithm, params, jax.random.key(0))
+        like = jax.tree.unflatten(policy._memory_def, policy._memory), policy._key
+        (memory, key), record = _policy_file.read(path, like, policy._identity())
+        found = cls(algorithm, params, jax.random.key(0), record["explore"])
+        found._memory, found._key, found.episode = jax.tree.leaves(memory), key, record["episode"]
+        found._fresh()
+        return found
+
+    def _identity(self) -> dict[str, str]:
+        """Of what must be the same where a saved policy goes on."""
+        return {
+            "algorithm": type(self._algorithm).__name__, "family": self._spec.name,
+            "parameters": _policy_file.fingerprint(self._params),
+        }  # fmt: skip
 
     @property
     def beliefs(self) -> dict[str, np.ndarray]:
@@ -282,42 +327,3 @@ def padded(record: list[tuple], horizon: int) -> Trajectory:
     extras = jax.tree.map(lambda *x: column(*(leaf[0, 0] for leaf in x)), *(step[5] for step in record))
     valid = (np.arange(horizon) < len(record))[None, None]
     return Trajectory(obs, action, reward, reward, next_obs, terminal, valid, extras)
-
-
-# ---------------------------------------------------------------------------------- gymnasium environments
-
-STEP = "(observation, reward, terminated, truncated, info)"
-
-
-def check_spaces(spec: EnvSpec, env: Any) -> None:
-    """Raises where the spaces of a gymnasium environment, flattened, are not those that the agent was trained on."""
-    import gymnasium
-
-    from nacre.envs.backends.gymnasium_spaces import describe
-
-    if isinstance(env, gymnasium.vector.VectorEnv) or not isinstance(env, gymnasium.Env):
-        raise TypeError(f"expected a single gymnasium.Env, got {env!r}; nacre.make(family, task) gives one")
-    found = describe(str(env), env, spec.horizon)
-    same = type(found.action) is type(spec.action) and found.action.size == spec.action.size
-    if same and not spec.discrete:
-        ends = [(np.asarray(a.low), np.asarray(a.high)) for a in (found.action, spec.action)]
-        same = np.allclose(ends[0][0], ends[1][0]) and np.allclose(ends[0][1], ends[1][1])
-    if not same or found.obs_size != spec.obs_size:
-        raise ValueError(
-            f"{env} has {found.obs_size} observations and actions {found.action}; the agent was trained on {spec.name} "
-            f"with {spec.obs_size} observations and actions {spec.action}; wrap the environment so that they agree"
-        )
-
-
-def flat_obs(space: Any, obs: Any) -> np.ndarray:
-    """Flat float32, as the gymnasium families of Nacre have it."""
-    from gymnasium import spaces
-
-    return np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32).ravel()
-
-
-def answer(out: Any, method: str, size: int, expected: str) -> tuple:
-    """What the environment returned, if it is a tuple of the right size."""
-    if not isinstance(out, tuple) or len(out) != size:
-        raise TypeError(f"{method}() of the environment must return {expected}, got {str(out)[:120]}")
-    return out

@@ -91,3 +91,36 @@ def native_action(space: spaces.Space, action: np.ndarray) -> Any:
     if isinstance(space, spaces.Discrete):
         return int(action) + int(space.start)
     return np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
+
+
+# ---------------------------------------------------------------- environments of others, with a trained agent in them
+
+STEP = "(observation, reward, terminated, truncated, info)"
+
+
+def check_spaces(spec: EnvSpec, env: Any) -> None:
+    """Raises where the spaces of a gymnasium environment, flattened, are not those that the agent was trained on."""
+    if isinstance(env, gymnasium.vector.VectorEnv) or not isinstance(env, gymnasium.Env):
+        raise TypeError(f"expected a single gymnasium.Env, got {env!r}; nacre.make(family, task) gives one")
+    found = describe(str(env), env, spec.horizon)
+    same = type(found.action) is type(spec.action) and found.action.size == spec.action.size
+    if same and not spec.discrete:
+        ends = [(np.asarray(a.low), np.asarray(a.high)) for a in (found.action, spec.action)]
+        same = np.allclose(ends[0][0], ends[1][0]) and np.allclose(ends[0][1], ends[1][1])
+    if not same or found.obs_size != spec.obs_size:
+        raise ValueError(
+            f"{env} has {found.obs_size} observations and actions {found.action}; the agent was trained on {spec.name} "
+            f"with {spec.obs_size} observations and actions {spec.action}; wrap the environment so that they agree"
+        )
+
+
+def flat_obs(space: Any, obs: Any) -> np.ndarray:
+    """Flat float32, as the gymnasium families of Nacre have it."""
+    return np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32).ravel()
+
+
+def answer(out: Any, method: str, size: int, expected: str) -> tuple:
+    """What the environment returned, if it is a tuple of the right size."""
+    if not isinstance(out, tuple) or len(out) != size:
+        raise TypeError(f"{method}() of the environment must return {expected}, got {str(out)[:120]}")
+    return out

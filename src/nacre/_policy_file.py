@@ -1,0 +1,58 @@
+"""A policy's memory as one file, so that an agent in the field keeps what it knows of its task when the machine is switched off."""
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nacre import _checkpoints
+from nacre._errors import UserError
+
+
+def fingerprint(params: Any) -> str:
+    """Of an agent's parameters, their names and shapes included."""
+    return f"{zlib.crc32(json.dumps(_checkpoints.describe(_checkpoints.to_host(params)), sort_keys=True).encode()):08x}"
+
+
+def write(path: str | Path, tree: Any, record: dict[str, Any]) -> None:
+    """The tree's arrays and a record, whole or not at all. Raises OSError where that is impossible."""
+    path, arrays = Path(path), _checkpoints.to_host(tree)
+    part = path.with_name(path.name + ".part")
+    told = json.dumps({**record, "arrays": _checkpoints.describe(arrays)})
+    with open(part, "wb") as file:  # a file, since numpy would add its own ending to a name
+        np.savez(file, record=np.array(told), **arrays)
+        file.flush()
+        os.fsync(file.fileno())  # it is for machines that lose power
+    os.replace(part, path)
+
+
+def read(path: str | Path, like: Any, identity: dict[str, str]) -> tuple[Any, dict[str, Any]]:
+    """The tree and the record. like: a tree of the same structure. identity: what the record must say of the agent.
+
+    Raises UserError for a file that is missing, damaged, or another agent's.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        record = json.loads(str(arrays.pop("record")))
+        whole = _checkpoints.describe(arrays) == record.pop("arrays")
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; policy.save({str(path)!r}) writes one") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is not a file of policy.save, or is damaged ({error})") from error
+    if not whole:
+        raise UserError(f"{path} is damaged: its numbers are not those that were saved")
+    other = [
+        f"{name} {record.get(name)} where {value} is expected"
+        for name, value in identity.items()
+        if record.get(name) != value
+    ]
+    if other:
+        raise UserError(
+            f"{path} is the memory of another agent ({'; '.join(other)}); load the run and checkpoint that it was saved with"
+        )
+    return _checkpoints.from_host(arrays, like), record
