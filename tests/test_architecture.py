@@ -24,7 +24,7 @@ LAYERS = [
     ["presets"],
     ["results", "stats", "evaluate"],
     ["_checkpoints", "_records", "_versions", "_signals", "_progress", "runs"],
-    ["report", "report_data", "report_figures", "report_summary", "report_text"],
+    ["report", "report_compare", "report_data", "report_figures", "report_summary", "report_text"],
     ["_settings", "_loop_parts", "_loop", "train", "_policy_file", "agent", "watch", "metaworld_evaluation"],
     ["cli", "_cli_train", "_doctor", "__main__"],
 ]

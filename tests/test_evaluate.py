@@ -290,9 +290,20 @@ def test_result_of_one_agent():
     assert result.references["oracle"] == pytest.approx([13.4] * 8, abs=0.05)
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
     named = "algorithm env preset seeds env_steps split deterministic repetitions shots intervals per_task task_params"
-    assert list(value) == ["schema", *named.split(), "trial_return", "references", "trial_interval"]
+    assert list(value) == [
+        "schema",
+        *named.split(),
+        "trial_return",
+        "references",
+        "trial_interval",
+        "gain",
+        "gain_interval",
+    ]
     low, high = result.trial_interval
     assert low < result.trial_return < high
+    gain = expected[:, 7] - expected[:, 0]
+    assert result.gain == pytest.approx(gain.mean(), abs=1e-4)
+    assert gain.min() <= result.gain_interval[0] < result.gain < result.gain_interval[1] <= gain.max()
     assert (value["schema"], value["seeds"], value["env_steps"], value["split"]) == (1, [0], 1000, "test")
     assert (value["deterministic"], value["repetitions"], value["preset"]) == (True, 2, "fast")
     assert set(value["references"]) == {"random", "still", "oracle", "no_adaptation"}
@@ -304,6 +315,7 @@ def test_several_seeds_are_pooled():
     by_seed = np.array([[stepped(tasks, k, params) for k in range(8)] for params in (1.0, 2.0)])  # [S, K, N]
     np.testing.assert_allclose(result.per_task, by_seed.mean(axis=0).T, atol=1e-4)
     assert result.seeds == [3, 5] and result.env_steps == 203
+    np.testing.assert_allclose(result.to_json()["per_seed"], np.moveaxis(by_seed, 1, 2), atol=1e-4)
     expected = stats.interval(np.moveaxis(by_seed, 1, 2), np.random.default_rng(0))  # draws seeds and tasks
     np.testing.assert_allclose(np.transpose(result.intervals), expected, atol=1e-4)
     assert meta.evaluate(TwoSeeds(), episodes=8, repetitions=2, checkpoint=100).env_steps == 100
@@ -416,6 +428,20 @@ def test_table_without_an_oracle_and_of_three_shots():
     lines = result_of(3, references=references, exploration_episodes=2, seeds=[0, 1]).table().splitlines()
     assert "seeds 0 1" in lines[0] and "oracle" not in lines[1] and "still" not in lines[1]
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2"]
+
+
+def test_what_adapting_is_worth_is_told_task_by_task():
+    """Tasks that differ by hundreds, and each gains 3 to 5."""
+    first, rng = np.arange(0.0, 2000, 100), np.random.default_rng(0)
+    returns = np.stack([first, first + rng.uniform(3, 5, 20)], axis=-1)[None, None]
+    found = meta.summary(returns)
+    (_, high), (low, _) = found["intervals"]
+    assert low < high, "the shots' own intervals cannot tell"
+    assert 3.5 < found["gain_interval"][0] < found["gain"] < found["gain_interval"][1] < 4.5
+    changes = {**found, "exploration_episodes": 1}
+    assert "shot 1 less shot 0, task by task: +4.0 (3.7 to 4.3)" in result_of(2, **changes).table()
+    assert "task by task" not in result_of(2, **changes | {"exploration_episodes": 2}).table()
+    assert "gain" not in meta.summary(returns[..., :1])
 
 
 def test_shown_shots_hold_first_and_last():

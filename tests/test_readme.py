@@ -39,7 +39,9 @@ def test_a_family_of_ones_own(tmp_path, monkeypatch, capsys):
 
 def test_in_the_field(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    nacre.train("rl2", "point-robot", out="runs/...", env_steps=240, tasks_per_iteration=4, updates_per_epoch=1, epochs=1)
+    nacre.train(
+        "rl2", "point-robot", out="runs/...", env_steps=240, tasks_per_iteration=4, updates_per_epoch=1, epochs=1
+    )
     (lines,) = blocks("docs/field.md")
     names = {"env": nacre.make("point-robot", task=(0.5, -0.5))}
     exec(compile(lines, "docs/field.md", "exec"), names)

@@ -17,7 +17,7 @@ from nacre._errors import UserError
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.report_data import metric_series, read_run
 from nacre.report_summary import Curve, group_runs, learning_curve
-from nacre.report_text import overview
+from nacre.report_text import difference_table, overview
 
 FAMILIES = ("sparse-point-robot", "point-robot", "cheetah-vel", "cheetah-dir")
 SECTIONS = ("learning", "shots", "tasks", "behaviour", "latent", "metrics", "configuration", "repeat")
@@ -133,6 +133,36 @@ def test_comparison(tmp_path):
     assert "3 runs compared" in found.text and "latent deterministic" in found.text and "overview" in found.ids
     assert found.text.count("nacre train pearl") == 3 and "comparison" in found.ids
     assert len(found.ids) == len(set(found.ids))
+
+
+def test_differences_are_taken_task_by_task(tmp_path, sketched):
+    """Two agents, of which one is better by about 10 on tasks that differ by far more."""
+    rng, members, returns = np.random.default_rng(0), [], np.arange(20.0) * 30
+    for name, seeds, latent, more in (("a", (0, 1), "gaussian", 0.0), ("b", (2, 3), "deterministic", 10.0)):
+        run = synthetic.write_run(tmp_path / name, "point-robot", seeds=seeds, latent=latent)
+        result = json.loads((run / "result.json").read_text())
+        shots = len(result["shots"])
+        values = returns[:, None] + 5.0 * np.arange(shots) + more + rng.uniform(-4, 4, (2, 20, shots))
+        result |= {
+            "per_seed": values.tolist(),
+            "per_task": values.mean(axis=0).tolist(),
+            "shots": values.mean(axis=(0, 1)).tolist(),
+        }
+        (run / "result.json").write_text(json.dumps(result))
+        members.append(run)
+    groups = group_runs(read_run(path) for path in members)
+    (row,) = difference_table(groups)[1:]
+    mean, low, high = map(float, re.findall(r"[\d.]+", row[1]))
+    assert 7 < low < mean < high < 13 and row[0] == groups[1].label
+    assert row[2] == "100 % (100 % to 100 %)"
+    assert float(overview(groups)[1][7].split()[0]) == pytest.approx(5 * (shots - 1), abs=3)
+    found = page(report.write(members))
+    assert "differences" in found.ids and "One seed says nothing" not in found.text
+    alone = page(report.write(members[:1])).text
+    assert f"Task by task, shot {shots - 1} earns" in alone and "more than shot 0 (95 % interval" in alone
+    result["task_params"][0][0] += 1  # another test
+    (run / "result.json").write_text(json.dumps(result))
+    assert "differences" not in page(report.write(members)).ids
 
 
 def test_comparison_keeps_families_apart(tmp_path, runs, sketched):

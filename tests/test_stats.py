@@ -100,6 +100,18 @@ def test_improvement_interval_holds_the_estimate():
     np.testing.assert_array_equal(stats.improvement_interval(x + 100, y, rng()), [1.0, 1.0])
 
 
+def test_difference_interval_is_blind_to_how_hard_tasks_are():
+    hard = np.arange(50.0) * 1000
+    x, y = hard + rng(1).normal(1, 1, (4, 50)), hard + rng(2).normal(0, 1, (3, 50))
+    low, high = stats.difference_interval(x, y, rng())
+    assert 0.6 < low < (x.mean() - y.mean()) < high < 1.4 and high - low > 0.2
+    one = stats.difference_interval(x[:1], y[:1], rng())  # of a seed each, tasks alone are drawn
+    apart = np.sqrt(np.var(x[0] - y[0], ddof=1) / 50)  # the error of the mean of paired differences
+    assert one[1] - one[0] == pytest.approx(2 * 1.96 * apart, rel=0.15)
+    only_seeds = stats.difference_interval(x + np.array([0, 5, 0, 5])[:, None], y, rng(), all_tasks=True)
+    assert only_seeds[1] - only_seeds[0] > 3
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda: stats.interval([1.0, 2.0], rng()), r"\[seeds, tasks, \.\.\.\].*got shape \(2,\)"),
     (lambda: stats.interval(np.zeros((0, 3)), rng()), "at least one"),
@@ -108,6 +120,7 @@ def test_improvement_interval_holds_the_estimate():
     (lambda: stats.interval([[1.0, 2.0]], rng(), resamples=0), "resamples must be at least 1"),
     (lambda: stats.interval([[1.0, 2.0]], rng(), scheme="stratified"), "at least 2, got 1"),
     (lambda: stats.interval([[1.0, 2.0]], rng(), scheme="paired"), "'crossed' or 'stratified', got 'paired'"),
+    (lambda: stats.difference_interval(np.zeros((2, 3)), np.zeros((2, 4)), rng()), r"\(2, 3\) and \(2, 4\)"),
     (lambda: stats.improvement(np.zeros((2, 3)), np.zeros((2, 4))), r"\(2, 3\) and \(2, 4\)"),
 ])  # fmt: skip
 def test_bad_input_says_what_was_expected(call, message):

@@ -265,6 +265,7 @@ def evaluate(
     known = references(env, tasks, evaluation_key(seed), **counts)
     found = [shots(agent, False) for agent in agents]
     success = None if found[0].success is None else np.stack([of_seed.success for of_seed in found])
+    returns = np.stack([of_seed.returns for of_seed in found])
     return Result(
         algorithm=agent_or_run.algorithm_name,
         env=agent_or_run.env_name,
@@ -279,9 +280,7 @@ def evaluate(
         exploration_episodes=exploration_episodes(agents[0].algorithm),
         acts=None if explore else getattr(agents[0].algorithm, "test_acts", None),
         furthest=max(int(agent.env_steps) for agent in agents),
-        **summary(
-            np.stack([of_seed.returns for of_seed in found]), seed, success, getattr(env, "train_is_test", False)
-        ),
+        **summary(returns, seed, success, getattr(env, "train_is_test", False)),
     )
 
 
@@ -297,7 +296,11 @@ def summary(
         "per_task": by_task.mean(axis=0).tolist(),
         "trial_return": float(stats.mean(by_task).sum()),
         "trial_interval": intervals(by_task.sum(axis=-1, keepdims=True), seed, all_tasks)[0],
+        "per_seed": by_task.tolist() if len(by_task) > 1 else None,
     }
+    if by_task.shape[-1] > 1:
+        gain = by_task[..., -1:] - by_task[..., :1]
+        found |= {"gain": float(gain.mean()), "gain_interval": intervals(gain, seed, all_tasks)[0]}
     if success is not None:
         share = success.astype(np.float64).mean(axis=1)
         found |= {"success": stats.mean(share).tolist(), "success_intervals": intervals(share, seed, all_tasks)}

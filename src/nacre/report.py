@@ -32,7 +32,18 @@ from nacre.report_summary import (
     pooled,
     task_array,
 )
-from nacre.report_text import configuration, describe, overview, repetition, shot_table, status, subtitle, tiles
+from nacre.report_text import (
+    configuration,
+    describe,
+    difference_table,
+    differences_words,
+    overview,
+    repetition,
+    shot_table,
+    status,
+    subtitle,
+    tiles,
+)
 
 SVG_LIMIT = 1_500_000  # characters; a drawing that needs more goes in as a PNG
 MOST_BARS = 200  # of a picture task by task
@@ -180,6 +191,8 @@ def add_family(page: Page, groups: list[Group], name: str, several: bool) -> Non
     tested = [group for group in groups if group.final is not None]
     if len(groups) > 1:
         page.sections.append(Section("overview", f"Overview{suffix}", table=overview(groups)))
+    if len(tested) > 1 and (table := difference_table(tested)):
+        page.sections.append(Section("differences", f"Differences{suffix}", differences_words(tested), table=table))
     add_curves(page, groups, suffix)
     if tested:
         family = family_of(run)

@@ -84,6 +84,7 @@ class Final:
     references: dict[str, np.ndarray]  # [K] each: random, still, oracle, no_adaptation, those that are known
     repetitions: int
     seeds: int
+    by_seed: np.ndarray | None = None  # [S, N, K], where each seed's own are known
 
 
 # ------------------------------------------------------------------------------------------------------ comparing
@@ -251,7 +252,7 @@ def final_evaluation(group: Group) -> Final | None:
     tasks = np.arange(n, dtype=float)[:, None] if tasks is None else tasks[:n]
     newest = min(max(seed.returns) for seed in seeds)
     return Final(
-        newest, mean, interval, values.mean(axis=0), tasks, known_references(group, k), len(last[0]), len(seeds)
+        newest, mean, interval, values.mean(axis=0), tasks, known_references(group, k), len(last[0]), len(seeds), values
     )
 
 
@@ -262,8 +263,10 @@ def from_result(group: Group, result: dict[str, Any]) -> Final:
     interval = np.asarray([end or (np.nan, np.nan) for end in known], float).T
     per_task = np.atleast_2d(np.asarray(result.get("per_task") or [shots], float))
     tasks = np.asarray(result.get("task_params") or np.arange(len(per_task)), float).reshape(len(per_task), -1)
+    seeds = len(result.get("seeds") or [0])
+    by_seed = result.get("per_seed") or ([per_task] if seeds == 1 else None)
     return Final(int(result["env_steps"]), shots, interval, per_task, tasks, known_references(group, len(shots)),
-                 int(result.get("repetitions", 1)), len(result.get("seeds") or [0]))  # fmt: skip
+                 int(result.get("repetitions", 1)), seeds, None if by_seed is None else np.asarray(by_seed))  # fmt: skip
 
 
 def pooled_results(group: Group, results: list[dict[str, Any]]) -> Final | None:
@@ -278,7 +281,7 @@ def pooled_results(group: Group, results: list[dict[str, Any]]) -> Final | None:
     one = from_result(group, results[0])
     return dataclasses.replace(
         one, env_steps=min(int(result["env_steps"]) for result in results), shots=mean, interval=interval,
-        per_task=values.mean(axis=0), seeds=len(results),
+        per_task=values.mean(axis=0), seeds=len(results), by_seed=values,
     )  # fmt: skip
 
 

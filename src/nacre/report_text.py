@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from nacre.report_compare import differences_from_first, gain
 from nacre.report_data import Run
 from nacre.report_figures import key_shots
 from nacre.report_summary import Group, differences, flat_config, gap_closed, show
@@ -141,7 +142,18 @@ def tested_words(group: Group) -> list[str]:
         text += f" Its references are not known: nacre evaluate {group.first.path} --save works them out."
     else:
         text += f" For comparison: {', '.join(told)}."
-    return [text, *gap_words(group, final)]
+    return [text + gain_words(group), *gap_words(group, final)]
+
+
+def gain_words(group: Group) -> str:
+    """What adapting is worth; nothing for a trial of one episode."""
+    known = gain(group)
+    if known is None:
+        return ""
+    mean, low, high = known if known[0] >= 0 else (known[0], -known[2], -known[1])
+    sure = f" (95 % interval {number(low)} to {number(high)})" if np.isfinite(low) else ""
+    than = f"{'more' if mean >= 0 else 'less'} than shot 0"
+    return f" Task by task, shot {len(group.final.shots) - 1} earns {number(abs(mean))} {than}{sure}."
 
 
 def gap_words(group: Group, final: Any) -> list[str]:
@@ -209,11 +221,23 @@ def shot_table(groups: list[Group]) -> list[list[str]]:
 
 def overview(groups: list[Group]) -> list[list[str]]:
     """One line per group."""
-    rows = [["", "seeds", "env steps", "minutes", "shot 0", "last shot", "95 % interval", "of the way to the oracle"]]
+    rows = [
+        [
+            "",
+            "seeds",
+            "env steps",
+            "minutes",
+            "shot 0",
+            "last shot",
+            "95 % interval",
+            "last less first",
+            "of the way to the oracle",
+        ]
+    ]
     for group in groups:
         final = group.final
         if final is None:
-            rows.append([group.label, str(len(group.seeds)), "", "", "not evaluated yet", "", "", ""])
+            rows.append([group.label, str(len(group.seeds)), "", "", "not evaluated yet", "", "", "", ""])
             continue
         low, high = final.interval[:, -1]
         share = gap_closed(final, group.exploration)
@@ -221,8 +245,40 @@ def overview(groups: list[Group]) -> list[list[str]]:
         first, last = number(final.shots[0]), number(final.shots[-1])
         counts = [str(len(group.seeds)), f"{final.env_steps:,}", minutes_of(group)]
         interval = f"{number(low)} to {number(high)}" if np.isfinite(low) else ""
-        rows.append([group.label, *counts, first, last, interval, way])
+        rows.append([group.label, *counts, first, last, interval, with_interval(gain(group)), way])
     return rows
+
+
+def with_interval(known: tuple[float, float, float] | None) -> str:
+    """A mean and its interval in a cell."""
+    if known is None:
+        return ""
+    mean, low, high = known
+    return f"{number(mean)} ({number(low)} to {number(high)})" if np.isfinite(low) else number(mean)
+
+
+def differences_words(groups: list[Group]) -> str:
+    """What the table of differences says, and what it does not."""
+    alone = min(group.final.seeds for group in groups) == 1
+    missing = len(groups) - 1 - len(differences_from_first(groups))
+    return (
+        "Task by task on the same test tasks, with 95 % bootstrap intervals: an interval without 0 is a difference. Better on "
+        "a task: the chance that one run of it earns more on a task drawn at random than one run of the first; 50 % is no "
+        "difference."
+        + " One seed says nothing of training anew: give several." * alone
+        + f" Left out for other test tasks: {missing}." * (missing > 0)
+    )
+
+
+def difference_table(groups: list[Group]) -> list[list[str]]:
+    """A line per group that was tested on the tasks of the first; [] where there is none."""
+    found = differences_from_first(groups)
+    rows = [["", f"return at the last shot, less that of {groups[0].label}", "better on a task"]]
+    for one in found:
+        low, high = one.better_interval
+        ends = f" ({percent(low)} to {percent(high)})" if np.isfinite(low) else ""
+        rows.append([one.label, with_interval((one.mean, *one.interval)), f"{percent(one.better)}{ends}"])
+    return rows if found else []
 
 
 def configuration(groups: list[Group]) -> dict[str, Any]:

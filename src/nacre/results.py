@@ -34,6 +34,10 @@ class Result:
     acts: str | None = field(default=None, repr=False)  # how, where `deterministic` is not all of it; not in the JSON
     furthest: int | None = field(default=None, repr=False)  # env_steps' largest of the seeds; not in the JSON
     trial_interval: list[float] | None = None  # 95 % [low, high] of trial_return, as intervals
+    # by what the last shot is above the first, task by task, and its interval; None, and not in the JSON, for one episode
+    gain: float | None = None
+    gain_interval: list[float] | None = None
+    per_seed: list[list[list[float]]] | None = None  # per seed as per_task; None, and not in the JSON, for one seed
     # share of trials that succeed per shot, its intervals, and per task; None, and not in the JSON, where none is known
     success: list[float] | None = None
     success_intervals: list[list[float] | None] | None = None
@@ -46,8 +50,9 @@ class Result:
             for name, value in vars(self).items()
             if name not in ("exploration_episodes", "furthest", "acts")
         }
-        if self.success is None:
-            values = {name: value for name, value in values.items() if not name.startswith("success")}
+        unknown = {"success": self.success, "gain": self.gain, "per_seed": self.per_seed}
+        for left_out in (name for name, value in unknown.items() if value is None):
+            values = {name: value for name, value in values.items() if not name.startswith(left_out)}
         return {"schema": SCHEMA, **values}
 
     def save(self, path: str | Path) -> None:
@@ -86,7 +91,14 @@ class Result:
             lines.append(["sum", sums[0], ends, *sums[1:], *([] if self.success is None else ["", ""])])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self._title(), *text, *self._gap(known), *self._caution()])
+        return "\n".join([self._title(), *text, *self._gain(digits), *self._gap(known), *self._caution()])
+
+    def _gain(self, digits: int) -> list[str]:
+        """What adapting is worth, which the intervals of single shots hide: tasks differ more than shots of a task."""
+        if self.gain is None or len(self.shots) <= self.exploration_episodes:
+            return []
+        ends = f" ({' to '.join(f'{end:.{digits}f}' for end in self.gain_interval)})" if self.gain_interval else ""
+        return [f"shot {len(self.shots) - 1} less shot 0, task by task: {self.gain:+.{digits}f}{ends}"]
 
     def _title(self) -> str:
         policy = self.acts or ("deterministic" if self.deterministic else "stochastic")

@@ -84,6 +84,21 @@ def draws(values: np.ndarray, rng: np.random.Generator, scheme: str, resamples: 
             yield values[rng.integers(seeds, size=(seeds, tasks)), np.arange(tasks)]
 
 
+def difference_interval(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, all_tasks: bool = False, resamples: int = 2000,
+    level: float = 0.95,
+) -> np.ndarray:  # fmt: skip
+    """Percentile bootstrap interval [2] of mean(x) - mean(y); x [Sx, N], y [Sy, N] on the same tasks. Seeds of X and of Y are
+    drawn apart, tasks together, so that what makes a task hard for both does not count; all_tasks: only seeds are drawn."""
+    x, y = paired(x, y)
+    n, found = x.shape[1], []
+    for _ in range(resamples):
+        tasks = np.arange(n) if all_tasks and len(x) + len(y) > 2 else rng.integers(n, size=n)
+        means = [v[rng.integers(len(v), size=len(v))][:, tasks].mean() for v in (x, y)]
+        found.append(means[0] - means[1])
+    return np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+
+
 def improvement(x: np.ndarray, y: np.ndarray) -> float:
     """Probability that a run of X beats one of Y on a task drawn at random; x [Sx, N], y [Sy, N] on the same tasks.
 
