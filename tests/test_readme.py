@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nacre
 from nacre import cli
+from nacre.algorithms.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,3 +48,45 @@ def test_in_the_field(tmp_path, monkeypatch, capsys):
     names = {"env": nacre.make("point-robot", task=(0.5, -0.5))}
     exec(compile(lines, "docs/field.md", "exec"), names)
     assert names["policy"].episode == 3 and Path("robot.memory").is_file()
+
+
+def test_an_algorithm_of_ones_own(tmp_path, monkeypatch, capsys):
+    """Trained, resumed from elsewhere, evaluated; the page has the example's code."""
+    (lines,) = blocks("docs/algorithms/own.md")
+    assert lines in (ROOT / "examples" / "pearl_mean.py").read_text()
+    name = "own.py:MeanPEARL"
+    (tmp_path / "own.py").write_text(f"print('executed')\n{lines}")
+    monkeypatch.chdir(tmp_path)
+    steps = "--env-steps 4000 --initial-steps 20 --prior-steps 20 --extra-steps 20 --eval-every 4000 --until 1"
+    small = f"{steps} --updates-per-iteration 2 --updates-per-slice 2 --meta-batch 2 --hidden 8".split()
+    assert cli.main(["train", name, "point-robot", "--out", "run", *small]) == 0
+    told = capsys.readouterr()
+    assert "MeanPEARL on point-robot (fast)" in told.out and (told.out + told.err).count("executed") == 1
+    monkeypatch.chdir("/")
+    run = tmp_path / "run"
+    assert cli.main(["train", "--resume", str(run), "--env-steps", "5000"]) == 0
+    agent = nacre.load(run)
+    assert type(agent.algorithm).__name__ == "MeanPEARL" and agent.algorithm.config.until == 1
+    policy = agent.adapt(nacre.make("point-robot", task=(0.5, -0.5)), episodes=2).policy
+    np.testing.assert_allclose(policy.beliefs["z"][0], policy.beliefs["mean"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, message", [
+    ("none.py:A", "algorithm 'none.py:A': there is no file"),
+    ("own.py:Config", "is without init, params, begin.*expected a frozen dataclass"),
+    ("own.py:dataclasses", "expected a class"),
+    ("own.py:MeanPERL", "Did you mean MeanPEARL"),
+    ("own.py", "say which object of the file is the algorithm"),
+    ("wrong.py:A", r"wrong.py raised ZeroDivisionError: .*line 1"),
+    ("own.py:Bare --preset paper", "Bare has no preset 'paper'"),
+])  # fmt: skip
+def test_an_algorithm_of_ones_own_that_is_none(name, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (lines,) = blocks("docs/algorithms/own.md")
+    methods = "\n".join(f"    {method} = None" for method in METHODS)
+    bare = f"\n@dataclass(frozen=True)\nclass Bare:\n    config: MeanConfig\n    spec: object\n{methods}\n"
+    Path("own.py").write_text(lines + bare)
+    Path("wrong.py").write_text("1 / 0")
+    name, *more = name.split()
+    assert cli.main(["train", name, "point-robot", *more]) == 2
+    assert re.search(message, capsys.readouterr().err)

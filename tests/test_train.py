@@ -151,7 +151,7 @@ def test_progress_without_a_terminal(tmp_path, capsys):
     count(tmp_path / "run", progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    for words in ("training counting:Counting on point-robot, seed 0", "compiling learn ...", "test shots"):
+    for words in ("training Counting on point-robot, seed 0", "compiling learn ...", "test shots"):
         assert words in err
     count(tmp_path / "quiet", progress=False)
     assert capsys.readouterr().err == ""

@@ -20,7 +20,8 @@ from nacre._errors import UserError
 from nacre.algorithms import registry
 from nacre.algorithms.registry import list_algorithms
 from nacre.cli import mistakes, quiet_output
-from nacre.envs.registry import GYMNASIUM, family_class, list_families, listing, load_from_file, make_family
+from nacre.envs.files import absolute, load_from_file
+from nacre.envs.registry import GYMNASIUM, family_class, list_families, listing, make_family
 
 RESULT = "result.json"  # of a run that was measured at its end
 TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--seed N | --seeds N...] [--env-steps N]
@@ -159,9 +160,10 @@ def check_env(words: list[str]) -> int:
 def lists() -> str:
     """The names that can be given."""
     text = io.StringIO()
-    for kind, entries in (("algorithms", list_algorithms()), ("families", list_families())):
-        print(f"{kind}:", listing(entries), sep="\n", file=text)
-    print("  ml1/<task>, gymnasium/<id>, path/file.py:name\n", file=text)
+    parts = ("algorithms", list_algorithms(), "path/file.py:Class"), (
+        "families", list_families(), "ml1/<task>, gymnasium/<id>, path/file.py:name")  # fmt: skip
+    for kind, entries, more in parts:
+        print(f"{kind}:", listing(entries), f"  {more}\n", sep="\n", file=text)
     return text.getvalue()
 
 
@@ -179,10 +181,7 @@ def names(words: list[str]) -> tuple[str, str, list[str]]:
 
 def check_name(name: str) -> None:
     with mistakes():
-        if ":" in name:
-            registry.algorithm_class(name)
-        elif name not in registry.ALGORITHMS:
-            raise registry.unknown("algorithm", name, list(registry.ALGORITHMS))
+        registry.algorithm_class(name)
 
 
 def preset_of(words: list[str]) -> str:
@@ -212,12 +211,13 @@ def parse(algorithm: str, family: str, words: list[str], preset: str) -> Given:
     params = params_class(family)
     env = make_family(family)
     start = default_params(params, env)
-    values = _settings.preset_values(algorithm, preset, _settings.absolute(family), env.spec)
+    values = _settings.preset_values(algorithm, preset, absolute(family), env.spec)
     config_class = registry.config_class(algorithm)
     own, loop = _settings.split_values(algorithm, values, _settings.fields_of(config_class))
     config, loop = registry.make_config(config_class, own), registry.make_config(_settings.LoopConfig, loop)
     defaults = (RunOptions(preset=preset), loop, config, start)
-    about = f"Train {algorithm} on {family}. Defaults are those of the {preset} preset."
+    whose = f"those of the {preset} preset" if _settings.presets_of(algorithm) else "its own"
+    about = f"Train {registry.shown(algorithm)} on {family}. Defaults are {whose}."
     options, *found = read(f"nacre train {algorithm} {family}", about, defaults, words)
     return Given(options, changes(defaults[1], found[0]) | changes(defaults[2], found[1]), changes(start, found[2]))
 
@@ -312,7 +312,7 @@ def chosen_seeds(options: RunOptions, words: list[str]) -> tuple[int, ...]:
 
 def same_settings(run: Any, words: list[str]) -> tuple[int | None, bool]:
     """-> the new --env-steps if one is given, and --quiet. Raises UserError, naming what differs from the run."""
-    from nacre._settings import LoopConfig, absolute
+    from nacre._settings import LoopConfig
 
     given = [word for word in words[:2] if not word.startswith("-")] if words and not words[0].startswith("-") else []
     config = run.config

@@ -5,8 +5,8 @@ import importlib
 import json
 import math
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +16,8 @@ from nacre import runs
 from nacre._errors import UserError, check_seed
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
-from nacre.envs.registry import FAMILIES, family_class, is_file, make_family, simulated, unknown
+from nacre.envs.files import absolute
+from nacre.envs.registry import FAMILIES, family_class, make_family, simulated, unknown
 from nacre.types import exploration_episodes, take_tasks, task_count, trial_episodes
 
 EVALUATIONS = 20  # in a run, unless eval_every says otherwise
@@ -74,7 +75,7 @@ def make_plan(
     check_family(env, origin)
     values = dict(values or {})
     by_name = isinstance(algorithm, str)
-    name = algorithm if by_name else registry.name_of(algorithm)
+    name = absolute(algorithm) if by_name else registry.name_of(algorithm)
     defaults = preset_values(name, preset, origin["env"], env.spec)
     known = fields_of(registry.config_class(name))
     own, loop = split_values(name, {**defaults, **values}, known)
@@ -92,7 +93,7 @@ def make_plan(
         "schema": runs.SCHEMA,
         "algorithm": name,
         **origin,
-        "preset": preset if by_name else None,
+        "preset": preset if by_name and presets_of(name) else None,
         "seeds": list(seeds),
         "config": dataclasses.asdict(algorithm.config),
         "loop": dataclasses.asdict(loop),
@@ -140,14 +141,6 @@ def find_family(family: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any
     return family, {"env": family.spec.name, "env_params": {}, "env_from": "object"}
 
 
-def absolute(name: str) -> str:
-    """file.py:name with the whole path, so that a resume finds it from anywhere; other names as they are."""
-    if not is_file(name):
-        return name
-    file, separator, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
-    return f"{Path(file).expanduser().resolve()}{separator}{attribute}"
-
-
 def fields_of(cls: type, of: Any = None) -> dict[str, Any]:
     """name -> value (of the object `of`) or annotation of a dataclass's fields."""
     return {f.name: f.type if of is None else getattr(of, f.name) for f in dataclasses.fields(cls) if f.init}
@@ -174,20 +167,26 @@ def check_family(env: Any, origin: dict[str, Any]) -> None:
         )
 
 
+def presets_of(algorithm: str) -> Callable[[str, str, Any], dict[str, Any]] | None:
+    """preset(name, family, spec) of an algorithm: its class's own, or of the registered one that it is or extends; else None."""
+    cls = registry.algorithm_class(algorithm)
+    if hasattr(cls, "preset"):
+        return cls.preset
+    name = registry.nearest(cls)
+    return importlib.import_module(f"nacre.presets.{name.replace('-', '_')}").preset if name else None
+
+
 def preset_values(algorithm: str, preset: str, family: str, spec: Any) -> dict[str, Any]:
-    """What the preset says. An algorithm without a file of presets has its Config's defaults."""
+    """What the preset says. An algorithm without presets has its Config's defaults."""
     if preset not in ("fast", "paper"):
         raise unknown("preset", preset, ["fast", "paper"])
-    if ":" in algorithm:
-        return {}
-    name = f"nacre.presets.{algorithm.replace('-', '_')}"
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return {}
-    return module.preset(preset, family, spec)
+    known = presets_of(algorithm)
+    if known is None and preset != "fast":
+        raise UserError(
+            f"{registry.shown(algorithm)} has no preset {preset!r}: a static method preset(name, family, spec) of its class "
+            "would give it"
+        )
+    return {} if known is None else known(preset, family, spec)
 
 
 def split_values(algorithm: str, values: dict[str, Any], known: dict[str, Any]) -> tuple[dict, dict]:

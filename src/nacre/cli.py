@@ -227,7 +227,7 @@ def list_names(words: list[str]) -> int:
         print(f"{kind}:", listing(entries), sep="\n")
     print(
         "further families: ml1/<task> (a class of Meta-World), gymnasium/<id> (one environment as a single task),\n"
-        "  path/file.py:name (your own)"
+        "  path/file.py:name (your own); further algorithms: path/file.py:Class (your own)"
     )
     return 0
 

@@ -159,7 +159,7 @@ def tied(value: Any) -> Any:
 
 
 def title_of(parts: list[list[Group]], names: list[str]) -> str:
-    algorithms = [run.algorithm.upper() for groups in parts for group in groups for run in group.runs]
+    algorithms = [run.shown.upper() for groups in parts for group in groups for run in group.runs]
     return f"{' and '.join(dict.fromkeys(algorithms))} on {' and '.join(names)}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nacre._errors import UserError
+from nacre.algorithms.registry import shown
 
 NOT_THE_TEST = ("backend", "threads", "processes", "record_qpos", "n_train")  # parameters of families
 
@@ -77,6 +78,11 @@ class Run:
     @property
     def algorithm(self) -> str:
         return str(self.config.get("algorithm", "unknown algorithm"))
+
+    @property
+    def shown(self) -> str:
+        """The algorithm's name as people read it."""
+        return shown(self.algorithm)
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -143,10 +143,10 @@ def labels(runs: list[Run]) -> list[str]:
 def label_of(run: Run, differing: list[str], most: int) -> str:
     """What differs, at most so many settings of it, or algorithm and preset where nothing does."""
     flat = flat_config(run)
-    words = [str(flat.get(name)) for name in ("algorithm", "preset") if name in differing]
+    words = [run.shown] * ("algorithm" in differing) + [str(flat.get("preset"))] * ("preset" in differing)
     rest = [name for name in differing if name not in ("algorithm", "preset", "env") and name in flat]
     words += [f"{name.replace('_', ' ')} {show(flat[name])}" for name in rest[:most]]
-    return ", ".join(words) or f"{run.algorithm} ({run.config.get('preset', 'no preset')})"
+    return ", ".join(words) or f"{run.shown} ({run.config.get('preset', 'no preset')})"
 
 
 def show(value: Any) -> str:

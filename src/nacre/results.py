@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nacre.algorithms.registry import shown
+
 SCHEMA = 1  # of Result.to_json
 
 
@@ -108,7 +110,7 @@ class Result:
         steps = f"{self.env_steps:,}"
         if self.furthest not in (None, self.env_steps):
             steps = f"seeds stand at {steps} to {self.furthest:,}"
-        return f"{self.algorithm} on {self.env}{preset}, {seeds}, {steps} env steps; {counts}, {policy}"
+        return f"{shown(self.algorithm)} on {self.env}{preset}, {seeds}, {steps} env steps; {counts}, {policy}"
 
     def _caution(self) -> list[str]:
         """What the intervals cannot say."""

@@ -29,8 +29,9 @@ import numpy as np
 
 from nacre import _checkpoints
 from nacre._errors import UserError, whole
-from nacre.algorithms.registry import make_algorithm
-from nacre.envs.registry import close_matches, is_file, make_family
+from nacre.algorithms.registry import make_algorithm, shown
+from nacre.envs.files import close_matches, is_file
+from nacre.envs.registry import make_family
 
 SCHEMA = 1
 
@@ -276,7 +277,7 @@ def create(
 
     Raises UserError if it is in use or cannot be made.
     """
-    named = f"{config['algorithm'].rpartition(':')[2]}-{short_name(config['env'])}-{time.strftime('%Y%m%d-%H%M%S')}"
+    named = f"{shown(config['algorithm'])}-{short_name(config['env'])}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = Path("runs") / f"{named}-{secrets.token_hex(2)}" if out is None else Path(out).expanduser()
     check_free(path)
     config = json.loads(json.dumps(config))  # as it will be read: tuples become lists

@@ -18,6 +18,7 @@ from nacre._progress import Progress
 from nacre._records import Lock
 from nacre._settings import LoopConfig, Plan, make_plan
 from nacre._signals import Stop, Stopped
+from nacre.algorithms.registry import shown
 
 __all__ = ["METRICS", "Evaluation", "Hook", "LoopConfig", "resume", "train"]
 
@@ -136,7 +137,7 @@ def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
                         f"seeds {' '.join(map(str, group))} as one program" if len(group) > 1 else f"seed {group[0]}"
                     )
                     of = f" ({number + 1} of {len(groups)})" if len(groups) > 1 else ""
-                    progress.note(f"training {run.algorithm_name} on {run.env_name}, {which}{of}, in {run.path}")
+                    progress.note(f"training {shown(run.algorithm_name)} on {run.env_name}, {which}{of}, in {run.path}")
                     Loop(run, group, progress, stop, tuple(hooks), started).train()
     except Stopped as stopped:
         stopped.run = run

@@ -4,6 +4,7 @@ import dataclasses
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from nacre.envs.files import is_file, load_from_file
 from nacre.envs.registry import load_object, unknown
 
 # name -> (module:class, module:config class, one line for `nacre list`)
@@ -57,24 +58,60 @@ def list_algorithms() -> list[tuple[str, str]]:
 
 
 def algorithm_class(name: str) -> type:
-    """The class of a registered algorithm, or of `module:class`. Raises ValueError, with close matches."""
-    return _load(name, 0)
+    """The class of a registered algorithm, of `path/file.py:Class` or of `module:Class`. Raises ValueError, with close matches."""
+    if ":" in name or is_file(name):
+        return _own(name)
+    return load_object(_entry(name)[0])
 
 
 def config_class(name: str) -> type:
-    """The frozen dataclass of an algorithm's settings; of a `module:class` the type of its field `config`."""
-    return get_type_hints(_load(name, 0))["config"] if ":" in name else _load(name, 1)
+    """The frozen dataclass of an algorithm's settings; of one's own algorithm the type of its field `config`."""
+    if ":" in name or is_file(name):
+        return get_type_hints(_own(name))["config"]
+    return load_object(_entry(name)[1])
 
 
-def _load(name: str, which: int) -> Any:
-    if ":" in name:
-        try:
-            return load_object(name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"algorithm {name!r} cannot be imported: {error}") from error
+def _entry(name: str) -> tuple[str, str, str]:
     if name not in ALGORITHMS:
-        raise unknown("algorithm", name, list(ALGORITHMS))
-    return load_object(ALGORITHMS[name][which])
+        hint = "; an algorithm of your own is path/file.py:Class, or module:Class"
+        raise ValueError(f"{str(unknown('algorithm', name, list(ALGORITHMS))).removesuffix('.')}{hint}.")
+    return ALGORITHMS[name]
+
+
+def _own(name: str) -> type:
+    """A class outside of Nacre, if it can be an Algorithm."""
+    try:
+        found = load_from_file(name, "algorithm") if is_file(name) else load_object(name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"algorithm {name!r} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        raise ValueError(f"algorithm {name!r} is {found!r}; expected a class like nacre.types.Algorithm")
+    fields = [field.name for field in dataclasses.fields(found)] if dataclasses.is_dataclass(found) else []
+    needed = [what for what in METHODS if what != "observe" or getattr(found, "observes", True)]
+    missing = [what for what in needed if not hasattr(found, what)]
+    missing += [field for field in ("config", "spec") if field not in fields]
+    if missing or not dataclasses.is_dataclass(get_type_hints(found)["config"]):
+        lacks = f"is without {', '.join(missing)}" if missing else "has a config that is no dataclass"
+        raise ValueError(
+            f"algorithm {name!r} {lacks}; expected a frozen dataclass with the fields config (a dataclass of its settings, by its "
+            "annotation) and spec, and the methods of nacre.types.Algorithm"
+        )
+    return found
+
+
+METHODS = ("init", "params", "begin", "act", "observe", "adapt", "phase", "iterate")  # of nacre.types.Algorithm
+
+
+def nearest(cls: type) -> str | None:
+    """The registered algorithm whose class this is or extends, None where there is none."""
+    names = {path: name for name, (path, _, _) in ALGORITHMS.items()}
+    paths = [f"{base.__module__}:{base.__qualname__}" for base in cls.__mro__]
+    return next((names[path] for path in paths if path in names), None)
+
+
+def shown(name: str) -> str:
+    """An algorithm's name as people read it: without the file or the module that it is in."""
+    return name.rpartition(":")[2]
 
 
 def make_algorithm(name: str, spec: Any, values: dict[str, Any]) -> Any:

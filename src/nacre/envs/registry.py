@@ -1,16 +1,11 @@
 """Names of the task families. Holds strings only: a family's file is imported when it is asked for."""
 
 import dataclasses
-import difflib
 import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
-from pathlib import Path
 from typing import Any
 
-from nacre._errors import told
+from nacre.envs.files import close_matches, is_file, load_from_file
 
 # name -> (module:class, one line for `nacre list`); the class is a frozen dataclass whose fields are the parameters
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -117,12 +112,6 @@ def load_object(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def close_matches(name: str, known: list[str]) -> str:
-    """' Did you mean a or b?' or ''."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
 def unknown(kind: str, name: str, known: list[str]) -> ValueError:
     """The error for a name that is not registered, with close matches."""
     return ValueError(f"unknown {kind} {name!r}.{close_matches(name, known)} Known: {', '.join(known)}.")
@@ -181,38 +170,6 @@ def family_class(name: str) -> type | None:
         error = unknown("task family", name, list(FAMILIES))
         raise ValueError(f"{str(error).removesuffix('.')}{hint}.")
     return load_object(FAMILIES[name][0])
-
-
-def is_file(name: str) -> bool:
-    """Whether the name means a user's file rather than a registered family."""
-    return ".py:" in name or name.endswith(".py")
-
-
-def load_from_file(name: str) -> Any:
-    """The object `path/file.py:name`; the file is executed."""
-    file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        near = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ValueError(f"task family {name!r}: there is no file {path}.{close_matches(str(path), near)}")
-    if not attribute:
-        raise ValueError(f"task family {name!r}: say which object of the file is the family, as {file}:name")
-    module_name = f"nacre_user_{path.stem}"
-    source = importlib.util.spec_from_file_location(module_name, path)
-    module = importlib.util.module_from_spec(source)
-    sys.modules[module_name] = module  # dataclasses look their module up there
-    if (beside := str(path.parent.resolve())) not in sys.path:
-        sys.path.append(beside)  # what it imports may lie next to it, as for a script
-    try:
-        source.loader.exec_module(module)
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-        where = [f"line {line}" for line in lines[-1:]]
-        raise ValueError(f"task family {name!r}: {path} raised {told(error, *where)}") from error
-    if not hasattr(module, attribute):
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise ValueError(f"task family {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
-    return getattr(module, attribute)
 
 
 def built(name: str, found: Any, params: dict[str, Any]) -> Any:

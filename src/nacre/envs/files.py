@@ -1,0 +1,71 @@
+"""Objects in files of the user's own, `path/file.py:name`: task families and algorithms."""
+
+import difflib
+import functools
+import importlib.util
+import sys
+import traceback
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nacre._errors import told
+
+
+def is_file(name: str) -> bool:
+    """Whether the name means a user's file rather than something registered."""
+    return ".py:" in name or name.endswith(".py")
+
+
+def absolute(name: str) -> str:
+    """file.py:name with the whole path, so that a resume finds it from anywhere; other names as they are."""
+    if not is_file(name):
+        return name
+    file, separator, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    return f"{Path(file).expanduser().resolve()}{separator}{attribute}"
+
+
+def load_from_file(name: str, kind: str = "task family") -> Any:
+    """The object `path/file.py:name`; the file is executed, once as long as it does not change. kind: what it is, for errors."""
+    file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        near = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise ValueError(f"{kind} {name!r}: there is no file {path}.{close_matches(str(path), near)}")
+    if not attribute:
+        raise ValueError(f"{kind} {name!r}: say which object of the file is the {kind.split()[-1]}, as {file}:name")
+    try:
+        stat = path.stat()
+        module = executed(path.resolve(), stat.st_mtime_ns, stat.st_size)
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == path.resolve()
+        ]
+        where = [f"line {line}" for line in lines[-1:]]
+        raise ValueError(f"{kind} {name!r}: {path} raised {told(error, *where)}") from error
+    if not hasattr(module, attribute):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise ValueError(f"{kind} {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
+    return getattr(module, attribute)
+
+
+@functools.lru_cache(maxsize=32)
+def executed(path: Path, mtime: int, size: int) -> ModuleType:
+    """The file as a module; mtime and size: of what it was when it was read."""
+    module_name = f"nacre_user_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    source = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(source)
+    sys.modules[module_name] = module  # dataclasses look their module up there
+    if (beside := str(path.parent)) not in sys.path:
+        sys.path.append(beside)  # what it imports may lie next to it, as for a script
+    source.loader.exec_module(module)
+    return module
+
+
+def close_matches(name: str, known: list[str]) -> str:
+    """' Did you mean a or b?' or ''."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
