@@ -4,8 +4,9 @@
     python benchmarks/recurrent_speed.py --peer-python peer/bin/python
 
 Families: env steps per second of bare stepping with random actions, nothing recorded, 4096 rows. RL^2: env steps per second of
-whole iterations (collection, advantages, all gradient steps) of a GRU on bandits of 5 arms, 512 tasks x 10 pulls and 256 x 100; the
-peer is a vectorised loop in plain PyTorch (benchmarks/peers/torch_rl2_worker.py).
+whole iterations (collection, advantages, all gradient steps) of a GRU, and of the memory per arm that the preset has, on bandits of
+5 arms, 512 tasks x 10 pulls and 256 x 100; the peer is a vectorised loop of the same agent in plain PyTorch
+(benchmarks/peers/torch_rl2_worker.py).
 Both take turns in one run, each while the other waits; ratios are of medians over turns. About 3 minutes.
 """
 
@@ -31,8 +32,11 @@ TURNS = 5
 FAMILIES = {"bandit": {}, "grid-navi": {}, "tabular-mdp": {}, "wind": {}, "maze": {}, "krazy-world": {}}
 SWEEPS = ({"rows": 16, "steps": 200, "width": 128}, {"rows": 64, "steps": 400, "width": 256})
 AGENTS = (
-    {"arms": 5, "pulls": 10, "tasks": 512, "width": 32, "epochs": 4, "parts": 4},
-    {"arms": 5, "pulls": 100, "tasks": 256, "width": 64, "epochs": 4, "parts": 4},
+    {"core": "gru", "arms": 5, "pulls": 10, "tasks": 512, "width": 32, "epochs": 4, "parts": 4},
+    {"core": "gru", "arms": 5, "pulls": 100, "tasks": 256, "width": 64, "epochs": 4, "parts": 4},
+    # what the preset `fast` trains
+    {"core": "per-action", "arms": 5, "pulls": 10, "tasks": 512, "width": 16, "epochs": 4, "parts": 4},
+    {"core": "per-action", "arms": 5, "pulls": 100, "tasks": 256, "width": 16, "epochs": 4, "parts": 4},
 )
 
 
@@ -105,7 +109,7 @@ def rl2(config: dict):
     """Whole iterations of RL2 -> a function of how many."""
     env = make_family("bandit", arms=config["arms"], pulls=config["pulls"])
     algorithm = RL2(
-        Config(core="gru", width=config["width"], tasks_per_iteration=config["tasks"], epochs=config["epochs"],
+        Config(core=config["core"], width=config["width"], hidden=(config["width"],) * (config["core"] != "gru"), tasks_per_iteration=config["tasks"], epochs=config["epochs"],
                updates_per_epoch=config["parts"], max_gradient=0.5, learning_rate=1e-2, gae_decay=0.3, entropy_weight=0.01),
         env.spec,
     )  # fmt: skip
@@ -151,7 +155,7 @@ def main() -> None:
         peer = Peer(args.peer_python, "rl2", config)
         ours, theirs = (config["tasks"] * config["pulls"] / seconds for seconds in duel(rl2(config), peer, 10))
         peer.close()
-        name = f"{config['pulls']} pulls, {config['tasks']} tasks, GRU of {config['width']}"
+        name = f"{config['pulls']} pulls, {config['tasks']} tasks, {config['core']}, {config['width']} units"
         print(f"  {name:<44}{ours:10.0f}{theirs:10.0f}{ours / theirs:10.1f}", flush=True)
 
 

@@ -1,7 +1,8 @@
 """RL^2 on a bandit in plain PyTorch, as a worker for benchmarks/recurrent_speed.py: one JSON command a line, seconds back.
 
 Written as one writes it: a NumPy bandit for all tasks at once, a GRU cell while acting, nn.GRU over whole trials while learning,
-the same PPO (epochs, minibatches of trials, clip, Adam) as Nacre's. Needs torch and numpy.
+the same PPO (epochs, minibatches of trials, clip, Adam) as Nacre's. With "core": "per-action" the memory is one GRU cell for each
+arm and a common one, as in nacre.per_action, stepped in a loop over the trial. Needs torch and numpy.
 """
 
 import json
@@ -24,12 +25,39 @@ class Agent(nn.Module):
         return torch.distributions.Categorical(logits=self.policy(out)), self.value(out)[..., 0], h
 
 
+class PerActionAgent(nn.Module):
+    """A cell for each arm with shared weights, of which the pulled arm's is brought up to date, and a common one."""
+
+    def __init__(self, arms: int, width: int):
+        super().__init__()
+        self.arms, self.width = arms, width
+        self.own, self.common = nn.GRUCell(3, width), nn.GRUCell(3, width)
+        self.policy = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), nn.Linear(width, 1))
+        self.value = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, x, h=None):
+        if h is None:
+            h = x.new_zeros(len(x), self.arms, self.width), x.new_zeros(len(x), self.width)
+        (each, common), states = h, []
+        for step in x.unbind(dim=1):
+            chosen, rest = step[:, 1:-2, None], torch.cat([step[:, :1], step[:, -2:]], dim=-1)
+            before = (chosen * each).sum(dim=1)
+            each = each + chosen * (self.own(rest, before) - before)[:, None]
+            common = self.common(rest, common)
+            states.append(torch.cat([each, common[:, None]], dim=1))
+        cells = torch.stack(states, dim=1)  # [N, T, A + 1, W]
+        own = cells[:, :, :-1]
+        shared = torch.cat([own.mean(dim=2), own.amax(dim=2), cells[:, :, -1]], dim=-1)
+        logits = self.policy(torch.cat([own, shared[:, :, None].expand(-1, -1, self.arms, -1)], dim=-1))[..., 0]
+        return torch.distributions.Categorical(logits=logits), self.value(shared)[..., 0], (each, common)
+
+
 class Rl2:
-    """config: arms, pulls, tasks, width, epochs, parts."""
+    """config: arms, pulls, tasks, width, epochs, parts, core."""
 
     def __init__(self, config: dict):
         self.c = config
-        self.agent = Agent(config["arms"], config["width"])
+        self.agent = {"gru": Agent, "per-action": PerActionAgent}[config["core"]](config["arms"], config["width"])
         self.adam = torch.optim.Adam(self.agent.parameters(), lr=1e-2)
         self.rng = np.random.default_rng(0)
 
