@@ -108,11 +108,12 @@ def sweep(config: dict):
 def rl2(config: dict):
     """Whole iterations of RL2 -> a function of how many."""
     env = make_family("bandit", arms=config["arms"], pulls=config["pulls"])
-    algorithm = RL2(
-        Config(core=config["core"], width=config["width"], hidden=(config["width"],) * (config["core"] != "gru"), tasks_per_iteration=config["tasks"], epochs=config["epochs"],
-               updates_per_epoch=config["parts"], max_gradient=0.5, learning_rate=1e-2, gae_decay=0.3, entropy_weight=0.01),
-        env.spec,
+    config_of = Config(
+        core=config["core"], width=config["width"], hidden=(config["width"],) * (config["core"] != "gru"), learning_rate=1e-2,
+        tasks_per_iteration=config["tasks"], epochs=config["epochs"], updates_per_epoch=config["parts"], max_gradient=0.5,
+        gae_decay=0.3, entropy_weight=0.01,
     )  # fmt: skip
+    algorithm = RL2(config_of, env.spec)
     iterate = jax.jit(lambda state, key: algorithm.iterate(state, env, key, "iteration")[0], donate_argnums=0)
     kept = {"state": algorithm.init(jax.random.key(0), env, 0), "key": jax.random.key(1)}
 

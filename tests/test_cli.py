@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,25 @@ def test_the_doctor(capsys, monkeypatch, tmp_path):
         "limited OpenGL: no OpenGL: install EGL",
     ):
         assert words in out
+
+
+def test_the_doctor_removes_programs_that_were_not_written_to_their_end(monkeypatch, tmp_path):
+    monkeypatch.setenv("NACRE_CACHE_DIR", str(tmp_path))
+    whole = zlib.compress(b"a program" * 100)
+    contents = {
+        "whole-cache": whole,
+        "cut-cache": whole[:-3],
+        "now-cache": whole[:-3],
+        "zstd-cache": b"\x28\xb5\x2f\xfd",
+        "else": b"",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+        if name != "now-cache":
+            os.utime(tmp_path / name, (0, 0))
+    assert "5 files" in (told := _doctor.cache()) and "1 damaged removed" in told
+    assert {path.name for path in tmp_path.iterdir()} == contents.keys() - {"cut-cache"}
+    assert "damaged" not in _doctor.cache()
 
 
 @pytest.mark.parametrize("versions, said", [

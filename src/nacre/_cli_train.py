@@ -173,9 +173,9 @@ def names(words: list[str]) -> tuple[str, str, list[str]]:
         raise UserError(f"expected ALGORITHM FAMILY before the options, got {words[0]!r}; nacre train --help")
     check_name(words[0])
     if len(words) < 2 or words[1].startswith("-"):
-        known = ", ".join(name for name, _ in list_families())
-        raise UserError(f"which task family? nacre train {words[0]} FAMILY, where FAMILY is one of {known}, "
-                        "gymnasium/<id> or path/file.py:name")  # fmt: skip
+        known = ", ".join(name for name, _ in list_families() if "/" not in name)
+        raise UserError(f"which task family? nacre train {words[0]} FAMILY, where FAMILY is one of {known}, their variants "
+                        "(nacre list), ml1/<task>, gymnasium/<id> or path/file.py:name")  # fmt: skip
     return words[0], words[1], words[2:]
 
 

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 from nacre import _platform, _versions
 
@@ -147,7 +149,25 @@ def cache() -> str:
             "to a directory that can be written"
         )
     files = [file for file in path.iterdir() if file.is_file()]
-    return f"{path}, {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB"
+    cut = [file for file in files if cut_off(file)]
+    for file in cut:
+        file.unlink(missing_ok=True)
+    removed = f"; {len(cut)} damaged removed, which JAX would have warned of at every start" if cut else ""
+    return f"{path}, {len(files)} files, {sum(file.stat().st_size for file in files if file not in cut) / 1e6:.0f} MB{removed}"
+
+
+def cut_off(file: Path) -> bool:
+    """Whether a compiled program was not written to its end (a kill, a full disk): JAX never replaces such a file."""
+    if not file.name.endswith("-cache") or time.time() - file.stat().st_mtime < 60:  # it may be written just now
+        return False
+    data = file.read_bytes()
+    if data[:4] == b"\x28\xb5\x2f\xfd":  # zstd, which JAX takes where there is one
+        return False
+    try:
+        zlib.decompress(data)
+    except zlib.error:
+        return True
+    return False
 
 
 def opengl() -> str:

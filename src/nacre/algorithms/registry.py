@@ -73,8 +73,8 @@ def config_class(name: str) -> type:
 
 def _entry(name: str) -> tuple[str, str, str]:
     if name not in ALGORITHMS:
-        hint = "; an algorithm of your own is path/file.py:Class, or module:Class"
-        raise ValueError(f"{str(unknown('algorithm', name, list(ALGORITHMS))).removesuffix('.')}{hint}.")
+        hint = "An algorithm of your own is path/file.py:Class, or module:Class."
+        raise ValueError(f"{unknown('algorithm', name, list(ALGORITHMS))} {hint}")
     return ALGORITHMS[name]
 
 

@@ -113,8 +113,10 @@ def load_object(path: str) -> Any:
 
 
 def unknown(kind: str, name: str, known: list[str]) -> ValueError:
-    """The error for a name that is not registered, with close matches."""
-    return ValueError(f"unknown {kind} {name!r}.{close_matches(name, known)} Known: {', '.join(known)}.")
+    """The error for a name that is not registered: close matches, or all names where there are none or few."""
+    close = close_matches(name, known)
+    listed = "" if close and len(known) > 12 else f" Known: {', '.join(known)}."
+    return ValueError(f"unknown {kind} {name!r}.{close}{listed}")
 
 
 def list_families() -> list[tuple[str, str]]:
@@ -165,10 +167,8 @@ def family_class(name: str) -> type | None:
 
         return ml1(name.removeprefix(ML1))
     if name not in FAMILIES:
-        hint = "; a family of your own is path/file.py:name, a gymnasium environment gymnasium/<id>, a class of Meta-World "
-        hint += "ml1/<task>"
-        error = unknown("task family", name, list(FAMILIES))
-        raise ValueError(f"{str(error).removesuffix('.')}{hint}.")
+        hint = "A family of your own is path/file.py:name, a gymnasium environment gymnasium/<id>, a Meta-World task ml1/<task>; "
+        raise ValueError(f"{unknown('task family', name, list(FAMILIES))} {hint}nacre list shows all.")
     return load_object(FAMILIES[name][0])
 
 
