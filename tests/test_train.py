@@ -6,6 +6,7 @@ Most tests use an algorithm that does nearly nothing (counting.py), so that they
 import dataclasses
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import nacre
-from nacre import RunError, UserError, _checkpoints, _loop, _records, runs
+from counting import Config, Counting
+from nacre import RunError, UserError, _checkpoints, _loop, _memory, _records, runs
 from nacre._signals import Stopped
 from nacre.envs.point_robot import PointRobot
 from nacre.train import LoopConfig, go_on, resume, train
@@ -423,6 +425,28 @@ def test_an_unexpected_error_leaves_its_traceback(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    """Counting's state is 4 bytes per env step of the run."""
+    monkeypatch.setattr(_memory, "memory", lambda: (10 * 2**20, "this machine"))
+    with pytest.raises(
+        UserError, match=r"holds 0.0 GiB, 0.0 GiB of it memory, and this machine has.*fewer --env-steps"
+    ):
+        count(tmp_path / "run", env_steps=3 * 2**20)
+    assert not (tmp_path / "run").exists()
+    env = PointRobot()
+    algorithm = Counting(Config(), env.spec)
+    with pytest.warns(UserWarning, match="a checkpoint copies it"):
+        _memory.check_memory(algorithm, env, 2 * 2**20, 1)
+    with pytest.raises(UserError):
+        _memory.check_memory(algorithm, env, 2 * 2**20, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _memory.check_memory(algorithm, env, 2**20, 1)
+    monkeypatch.undo()
+    room, where = _memory.memory()
+    assert 2**28 < room < 2**50 and where == "this machine"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from nacre import runs
 from nacre._errors import UserError, check_seed
+from nacre._memory import check_memory
 from nacre.algorithms import registry
 from nacre.envs import check_env as check
 from nacre.envs.files import absolute
@@ -89,6 +90,7 @@ def make_plan(
             raise UserError(f"the algorithm was made for {algorithm.spec}, the family has {env.spec}; pass env.spec")
     loop = resolve_loop(registry.make_config(LoopConfig, loop), algorithm, seeds)
     check_fits(algorithm, name, env, loop)
+    check_memory(algorithm, env, loop.env_steps, len(seeds) if loop.vectorise else 1)
     config = {
         "schema": runs.SCHEMA,
         "algorithm": name,

@@ -246,7 +246,9 @@ def overview(groups: list[Group]) -> list[list[str]]:
         counts = [str(len(group.seeds)), f"{final.env_steps:,}", minutes_of(group)]
         interval = f"{number(low)} to {number(high)}" if np.isfinite(low) else ""
         rows.append([group.label, *counts, first, last, interval, with_interval(gain(group)), way])
-    told = [k for k in range(len(rows[0])) if k == 0 or any(row[k] for row in rows[1:])]  # columns with something in them
+    told = [
+        k for k in range(len(rows[0])) if k == 0 or any(row[k] for row in rows[1:])
+    ]  # columns with something in them
     return [[row[k] for k in told] for row in rows]
 
 
