@@ -116,8 +116,10 @@ def test_loss_is_the_sum_over_beliefs_and_steps(family):
     np.testing.assert_allclose(metrics["belief/kl"], kl / (steps + 1).sum(), rtol=1e-4)
     official = make(env, episodes=1, state_weight=0.5, task_weight=2.0, kl_weight=0.3)
     np.testing.assert_allclose(
-        jax.jit(official.elbo.loss)(model, x, KEY)[0] - loss, 0.3 * kl * 3 / 4, rtol=1e-3
+        jax.jit(official.elbo.loss)(model, x, KEY)[0] - loss, (2.0 * of_tasks + 0.3 * kl) * 3 / 4, rtol=1e-3
     )  # summed over the four trials
+    alone = make(env, episodes=1, reward_weight=0.0, task_weight=2.0, kl_weight=0.0)
+    np.testing.assert_allclose(jax.jit(alone.elbo.loss)(model, x, KEY)[0], 2.0 * of_tasks, rtol=1e-4)
 
 
 def test_subsets_of_beliefs_and_steps_estimate_the_whole():

@@ -131,7 +131,7 @@ class Elbo:
             sum_t ( sum_k -log p(r_k, s_k | m_t) + kl_weight KL(q_t || q_(t-1)) ),   m_t ~ q_t
 
         weighting=official does as the code does: where beliefs or decodes are subsets the sums are over these alone, and the KL
-        is summed over the trials of a batch, not averaged.
+        and the task's error are summed over the trials of a batch, not averaged.
         """
         draw_key, belief_key, decode_key = jax.random.split(key, 3)
         mean, log_var = jnp.split(model.encoder(x, self.truncate), 2, axis=-1)  # [B, L + 1, latent]
@@ -149,9 +149,9 @@ class Elbo:
         pair = counts[:, :, None] * decoded[:, None]  # [B, t, k]
         errors, metrics = self.errors(model, z, steps, x.task, pair, counts)
         of_trials = 1.0 / x.reward.shape[0]
-        kl_sum = (kl * counts).sum() * (1.0 if self.weighting == "official" else of_trials)
+        of_beliefs = 1.0 if self.weighting == "official" else of_trials
         metrics["belief/kl"] = (kl * counts).sum() / counts.sum()
-        return (errors[0] + errors[1]) * of_trials + self.kl_weight * kl_sum, metrics
+        return errors[0] * of_trials + (errors[1] + self.kl_weight * (kl * counts).sum()) * of_beliefs, metrics
 
     def errors(self, model: Model, z: Array, steps: Experience, task: Array, pair: Array, counts: Array):
         """(error over pairs of belief and step, error over beliefs), weighted sums over all trials, and their means."""
