@@ -75,8 +75,14 @@ def main() -> None:
         "--held-out", action="store_true", help="score on the family's 1000 held-out tasks, over and over"
     )
     parser.add_argument("--only", nargs="+", help="some of the algorithms, by name")
+    parser.add_argument(
+        "--prior", type=float, help="of tabular-mdp: the mean that mean rewards are expected to have (theirs: 1)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.prior is not None and args.family == "bandit":
+        parser.error("--prior goes with tabular-mdp")
+    fixed = {} if args.prior is None else {"prior": args.prior}
     make, module = (Bandit, bandit_players) if args.family == "bandit" else (TabularMdp, tabular_players)
     for row in args.rows:
         numbers = tuple(map(int, row.split(",")))
@@ -90,10 +96,10 @@ def main() -> None:
         print(f"{args.family} {row}, {args.trials} trials; published RL^2 {published.get('RL^2', '-')}", flush=True)
         for name in args.only or names:
             start, note = time.perf_counter(), ""
-            player = module.players(env.spec)[name]
+            player = module.players(env.spec, **fixed)[name]
             if name in CHOICES[args.family]:
                 argument, values = CHOICES[args.family][name]
-                tried = [module.players(env.spec, **{argument: value})[name] for value in values]
+                tried = [module.players(env.spec, **fixed, **{argument: value})[name] for value in values]
                 means = [scores(env, p, others, tune).mean() for p in tried]
                 player, note = tried[int(np.argmax(means))], f"{argument} {values[int(np.argmax(means))]}"
             found = scores(env, player, tasks, run)

@@ -2,8 +2,9 @@
 against.
 
 Each plans anew before every episode, by backward induction, on an MDP that it makes of what it has seen, and acts on the plan.
-All that are Bayesian assume the family's prior: Dirichlet(1, ..., 1) for transitions, N(1, 1) for mean rewards and noise
-N(0, 1), so that the posteriors are Dirichlet(1 + counts) and N((1 + sum) / (1 + n), 1 / (1 + n)).
+All that are Bayesian assume the family's prior: Dirichlet(1, ..., 1) for transitions, N(m, 1) for mean rewards with m = 1 and noise
+N(0, 1), so that the posteriors are Dirichlet(1 + counts) and N((m + sum) / (1 + n), 1 / (1 + n)). With m = 0 they have the scores
+of the published table (docs/families/tabular-mdp.md).
 """
 
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Seen(NamedTuple):
 
 
 Plan = Callable[[Seen, Key, int], Array]  # -> action values [T, N, S, A]
+PRIOR = 1.0  # m, mean of the prior of mean rewards, as the family draws them
 
 
 @dataclass(frozen=True)
@@ -71,36 +73,36 @@ class Player:
         return self._planned(memory, key)
 
 
-def posterior_means(seen: Seen) -> tuple[Array, Array]:
+def posterior_means(seen: Seen, prior: float = PRIOR) -> tuple[Array, Array]:
     """Expected transitions and rewards."""
     s = seen.counts.shape[-1]
-    return (1.0 + seen.counts) / (s + seen.visits)[..., None], (1.0 + seen.rewards) / (1.0 + seen.visits)
+    return (1.0 + seen.counts) / (s + seen.visits)[..., None], (prior + seen.rewards) / (1.0 + seen.visits)
 
 
-def draw(seen: Seen, key: Key) -> tuple[Array, Array]:
+def draw(seen: Seen, key: Key, prior: float = PRIOR) -> tuple[Array, Array]:
     """Transitions and rewards of an MDP from the posterior."""
     next_key, reward_key = jax.random.split(key)
     weight = jax.random.gamma(next_key, 1.0 + seen.counts)
-    _, mean = posterior_means(seen)
+    _, mean = posterior_means(seen, prior)
     reward = mean + jax.random.normal(reward_key, mean.shape) / jnp.sqrt(1.0 + seen.visits)
     return weight / weight.sum(axis=-1, keepdims=True), reward
 
 
-def greedy(seen: Seen, key: Key, horizon: int) -> Array:
+def greedy(prior: float) -> Plan:
     """Plan on the posterior's means."""
-    return action_values(*posterior_means(seen), horizon)
+    return lambda seen, key, horizon: action_values(*posterior_means(seen, prior), horizon)
 
 
-def psrl(seen: Seen, key: Key, horizon: int) -> Array:
+def psrl(prior: float) -> Plan:
     """Posterior sampling (Strens 2000; Osband et al. 2013): plan on one draw per episode."""
-    return action_values(*draw(seen, key), horizon)
+    return lambda seen, key, horizon: action_values(*draw(seen, key, prior), horizon)
 
 
-def opsrl(draws: int) -> Plan:
+def opsrl(draws: int, prior: float) -> Plan:
     """Optimistic posterior sampling: in every backward step the best of several draws."""
 
     def plan(seen: Seen, key: Key, horizon: int) -> Array:
-        transition, reward = jax.vmap(lambda k: draw(seen, k))(jax.random.split(key, draws))
+        transition, reward = jax.vmap(lambda k: draw(seen, k, prior))(jax.random.split(key, draws))
 
         def best_of_draws(value):
             return (reward + jnp.einsum("dnsap,np->dnsa", transition, value)).max(axis=0)
@@ -110,11 +112,11 @@ def opsrl(draws: int) -> Plan:
     return plan
 
 
-def beb(bonus: float) -> Plan:
+def beb(bonus: float, prior: float) -> Plan:
     """Bayesian exploration bonus (Kolter and Ng 2009): the means, and bonus / (1 + visits) on top of the reward."""
 
     def plan(seen: Seen, key: Key, horizon: int) -> Array:
-        transition, reward = posterior_means(seen)
+        transition, reward = posterior_means(seen, prior)
         return action_values(transition, reward + bonus / (1.0 + seen.visits), horizon)
 
     return plan
@@ -156,16 +158,16 @@ def optimistic_mean(mean: Array, radius: Array, value: Array) -> Array:
 
 
 def players(
-    spec: EnvSpec, bonus: float = 4.0, width: float = 0.1, draws: int = 5, random: float = 0.05
+    spec: EnvSpec, bonus: float = 4.0, width: float = 0.1, draws: int = 5, random: float = 0.05, prior: float = PRIOR
 ) -> dict[str, Player]:
     """The classical algorithms. bonus: of BEB; width: of UCRL2's confidence sets; draws: of OPSRL; random: share of random
-    actions of epsilon-greedy. Published tables tuned these per row."""
+    actions of epsilon-greedy; prior: the mean that mean rewards are expected to have. Published tables tuned these per row."""
     plans = {
-        "PSRL": psrl,
-        "OPSRL": opsrl(draws),
+        "PSRL": psrl(prior),
+        "OPSRL": opsrl(draws, prior),
         "UCRL2": ucrl2(width),
-        "BEB": beb(bonus),
-        "epsilon-greedy": greedy,
-        "greedy": greedy,
+        "BEB": beb(bonus, prior),
+        "epsilon-greedy": greedy(prior),
+        "greedy": greedy(prior),
     }
     return {name: Player(spec, plan, random if name == "epsilon-greedy" else 0.0) for name, plan in plans.items()}
