@@ -9,7 +9,6 @@ is refused.
 import concurrent.futures
 import functools
 import json
-import os
 import shutil
 import time
 import zlib
@@ -19,6 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from nacre._files import write_text
 
 
 class CheckpointError(ValueError):
@@ -154,9 +155,7 @@ def _root_cause(error: BaseException) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Atomically: the file is whole, or as it was."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 # ---------------------------------------------------------------------------------------------------- reading

@@ -1,7 +1,6 @@
 """A policy's memory as one file, so that an agent in the field keeps what it knows of its task when the machine is switched off."""
 
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from nacre import _checkpoints
 from nacre._errors import UserError
+from nacre._files import whole
 
 
 def fingerprint(params: Any) -> str:
@@ -20,14 +20,10 @@ def fingerprint(params: Any) -> str:
 
 def write(path: str | Path, tree: Any, record: dict[str, Any]) -> None:
     """The tree's arrays and a record, whole or not at all. Raises OSError where that is impossible."""
-    path, arrays = Path(path), _checkpoints.to_host(tree)
-    part = path.with_name(path.name + ".part")
+    arrays = _checkpoints.to_host(tree)
     told = json.dumps({**record, "arrays": _checkpoints.describe(arrays)})
-    with open(part, "wb") as file:  # a file, since numpy would add its own ending to a name
+    with whole(Path(path), durable=True) as file:  # a file, since numpy would add its own ending to a name
         np.savez(file, record=np.array(told), **arrays)
-        file.flush()
-        os.fsync(file.fileno())  # it is for machines that lose power
-    os.replace(part, path)
 
 
 def read(path: str | Path, like: Any, identity: dict[str, str]) -> tuple[Any, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nacre._errors import UserError
+from nacre._files import whole
 
 FLUSH_SECONDS = 10.0  # after which events are on disk
 
@@ -99,10 +100,8 @@ class Records:
     def write_evaluation(self, env_steps: int, arrays: dict[str, np.ndarray]) -> None:
         """evaluations/<env_steps>.npz, whole or not at all."""
         folder = self.folder / "evaluations"
-        part = folder / f"{env_steps}.part"
-        with part.open("wb") as file:
+        with whole(folder / f"{env_steps}.npz") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(part, folder / f"{env_steps}.npz")
 
     def _write_events(self, line: dict[str, Any]) -> None:
         if self._events is None:
@@ -154,9 +153,8 @@ def _readable(path: Path) -> tuple[list[dict[str, Any]], bool]:
         except (ValueError, TypeError):
             continue
     if len(kept) < len(text):
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(b"".join(kept))
-        os.replace(part, path)
+        with whole(path) as file:
+            file.write(b"".join(kept))
     return lines, len(kept) < len(text)
 
 

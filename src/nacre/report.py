@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import importlib.resources
 import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from nacre import plotting
 from nacre import report_figures as figures
 from nacre._errors import UserError
+from nacre._files import write_text
 from nacre.report_data import Run, metric_series, read_run
 from nacre.report_summary import (
     Final,
@@ -114,10 +114,8 @@ def write(run_dirs: list[Path], out: Path | None = None) -> Path:
     if out.is_dir():
         out = out / default
     text = render(runs)
-    part = out.with_name(f"{out.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
+        write_text(out, text)
     except OSError as error:
         raise UserError(f"cannot write the report to {out}: {error.strerror or error}") from error
     return out

@@ -1,13 +1,13 @@
 """What an evaluation found, for people (a table) and for programs (JSON)."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nacre._files import write_text
 from nacre.algorithms.registry import shown
 
 SCHEMA = 1  # of Result.to_json
@@ -59,10 +59,7 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON to a file, whole or not at all."""
-        path = Path(path)
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        write_text(Path(path), json.dumps(self.to_json(), indent=1) + "\n")
 
     def table(self) -> str:
         """Returns per shot beside the references, as text; long trials show some of their shots. Where no episode of a trial is

@@ -18,6 +18,7 @@ import numpy as np
 
 from nacre import rollout
 from nacre._errors import UserError
+from nacre._files import whole
 from nacre.agent import Agent, load
 from nacre.evaluate import evaluation_key
 from nacre.types import exploration_episodes, take_tasks, task_count, trial_episodes
@@ -126,11 +127,9 @@ def write_gif(frames: Iterable[tuple[Any, int]], out: Path) -> Path:
     for image, milliseconds in frames:
         images.append(image.quantize(colors=256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
         times.append(milliseconds)
-    part = out.with_name(f"{out.name}.part")
     try:
-        images[0].save(part, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
-        os.replace(part, out)
+        with whole(out) as file:
+            images[0].save(file, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write the animation to {out}: {error.strerror or error}") from error
     return out
