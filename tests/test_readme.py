@@ -71,6 +71,19 @@ def test_an_algorithm_of_ones_own(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(policy.beliefs["z"][0], policy.beliefs["mean"], rtol=1e-5)
 
 
+def test_an_algorithm_from_scratch(tmp_path, capsys):
+    """The example climbs, on a family in JAX and on one of gymnasium's, and adds up its env steps."""
+    name = f"{ROOT}/examples/hill_climber.py:Climber"
+    options = "--env-steps 200000 --step 0.2 --eval-every 200000 --quiet".split()
+    assert cli.main(["train", name, "point-robot", "--out", str(tmp_path / "run"), *options]) == 0
+    assert "Climber on point-robot, seed 0, 200,000 env steps" in capsys.readouterr().out
+    run = nacre.open_run(tmp_path / "run")
+    first, *_, last = (line["metrics"] for line in run.metrics() if line["kind"] == "evaluation")
+    assert last["return/shot_2"] > first["return/shot_2"] + 2.0
+    small = ["--env-steps", "400", "--eval-every", "400", "--quiet", "--out", str(tmp_path / "other")]
+    assert cli.main(["train", name, "gymnasium/Pendulum-v1", *small]) == 0
+
+
 @pytest.mark.parametrize("name, message", [
     ("none.py:A", "algorithm 'none.py:A': there is no file"),
     ("own.py:Config", "is without init, params, begin.*expected a frozen dataclass"),
