@@ -16,7 +16,7 @@ from nacre._errors import UserError
 from nacre.algorithms.pearl import PEARL, Config, Params
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.envs.registry import make_family
-from nacre.results import Result, shown_shots
+from nacre.results import Result, shown_shots, summary
 from nacre.types import Box, EnvSpec, Step
 
 KEY = meta.evaluation_key()
@@ -290,15 +290,9 @@ def test_result_of_one_agent():
     assert result.references["oracle"] == pytest.approx([13.4] * 8, abs=0.05)
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
     named = "algorithm env preset seeds env_steps split deterministic repetitions shots intervals per_task task_params"
-    assert list(value) == [
-        "schema",
-        *named.split(),
-        "trial_return",
-        "references",
-        "trial_interval",
-        "gain",
-        "gain_interval",
-    ]
+    more = "trial_return references trial_interval gain gain_interval adaptation adaptation_interval"
+    assert list(value) == ["schema", *named.split(), *more.split()]
+    assert result.adaptation == pytest.approx(result.shots[-1])  # without adaptation there is nothing
     low, high = result.trial_interval
     assert low < result.trial_return < high
     gain = expected[:, 7] - expected[:, 0]
@@ -328,13 +322,13 @@ def test_seeds_at_different_checkpoints_are_told():
 
 def test_intervals_where_there_is_little_to_draw_from():
     returns = np.random.default_rng(0).normal(size=(1, 4, 1, 2))  # [S, R, N, K]
-    alone = meta.summary(returns, success=returns > 0)
+    alone = summary(returns, success=returns > 0)
     assert alone["intervals"] == alone["success_intervals"] == [None, None] and alone["trial_interval"] is None
     text = result_of(2, **alone, task_params=[[0.0]]).table()
     assert "nan" not in text and "one task and one seed: no interval" in text
     # two directions are all the tasks that there are: their difference does not make the mean of them unsure
     apart = np.array([0.0, 100.0])[None, None, :, None] + np.random.default_rng(1).normal(size=(5, 1, 2, 1))
-    (low, high), (least, most) = (meta.summary(apart, all_tasks=known)["intervals"][0] for known in (True, False))
+    (low, high), (least, most) = (summary(apart, all_tasks=known)["intervals"][0] for known in (True, False))
     assert high - low < 3 and most - least > 50
 
 
@@ -434,14 +428,20 @@ def test_what_adapting_is_worth_is_told_task_by_task():
     """Tasks that differ by hundreds, and each gains 3 to 5."""
     first, rng = np.arange(0.0, 2000, 100), np.random.default_rng(0)
     returns = np.stack([first, first + rng.uniform(3, 5, 20)], axis=-1)[None, None]
-    found = meta.summary(returns)
+    found = summary(returns)
     (_, high), (low, _) = found["intervals"]
     assert low < high, "the shots' own intervals cannot tell"
     assert 3.5 < found["gain_interval"][0] < found["gain"] < found["gain_interval"][1] < 4.5
+    unadapted = np.stack([first, first + 1], axis=-1)[None, None]
+    found |= summary(returns, unadapted=unadapted)
+    assert 2.5 < found["adaptation_interval"][0] < found["adaptation"] < found["adaptation_interval"][1] < 3.5
     changes = {**found, "exploration_episodes": 1}
-    assert "shot 1 less shot 0, task by task: +4.0 (3.7 to 4.3)" in result_of(2, **changes).table()
+    assert (
+        "task by task: shot 1 less shot 0 +4.0 (3.7 to 4.3), less no adaptation +3.0 (2.7 to 3.3)"
+        in result_of(2, **changes).table()
+    )
     assert "task by task" not in result_of(2, **changes | {"exploration_episodes": 2}).table()
-    assert "gain" not in meta.summary(returns[..., :1])
+    assert "gain" not in summary(returns[..., :1])
 
 
 def test_shown_shots_hold_first_and_last():
@@ -490,13 +490,13 @@ def test_success_is_counted_per_task():
     success = np.zeros((1, 2, 4, 3), bool)  # seeds, repetitions, tasks, shots
     success[:, :, 0] = True
     success[:, 0, 1, 2] = True
-    found = meta.summary(np.zeros((1, 2, 4, 3)), 0, success)
+    found = summary(np.zeros((1, 2, 4, 3)), 0, success)
     assert found["success"] == pytest.approx([0.25, 0.25, 0.375])
     assert found["success_per_task"] == [[1, 1, 1], [0, 0, 0.5], [0, 0, 0], [0, 0, 0]]
     assert all(
         low <= share <= high for share, (low, high) in zip(found["success"], found["success_intervals"], strict=True)
     )
-    assert "success" not in meta.summary(np.zeros((1, 2, 4, 3)), 0)
+    assert "success" not in summary(np.zeros((1, 2, 4, 3)), 0)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 1.5, True])

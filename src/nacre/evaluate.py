@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import rollout, stats
+from nacre import rollout
 from nacre._errors import UserError, check_count, check_seed
-from nacre.results import Result
+from nacre.results import Result, summary
 from nacre.types import (
     Algorithm,
     Array,
@@ -280,39 +280,8 @@ def evaluate(
         exploration_episodes=exploration_episodes(agents[0].algorithm),
         acts=None if explore else getattr(agents[0].algorithm, "test_acts", None),
         furthest=max(int(agent.env_steps) for agent in agents),
-        **summary(returns, seed, success, getattr(env, "train_is_test", False)),
+        **summary(returns, seed, success, getattr(env, "train_is_test", False), fixed),
     )
-
-
-def summary(
-    returns: np.ndarray, seed: int = 0, success: np.ndarray | None = None, all_tasks: bool = False
-) -> dict[str, Any]:
-    """Fields of Result from returns and success [S, R, N, K]: every task counts its own trials, and tasks count alike.
-    seed: of the bootstrap; all_tasks: the family has no others."""
-    by_task = returns.astype(np.float64).mean(axis=1)  # [S, N, K]
-    found = {
-        "shots": stats.mean(by_task).tolist(),
-        "intervals": intervals(by_task, seed, all_tasks),
-        "per_task": by_task.mean(axis=0).tolist(),
-        "trial_return": float(stats.mean(by_task).sum()),
-        "trial_interval": intervals(by_task.sum(axis=-1, keepdims=True), seed, all_tasks)[0],
-        "per_seed": by_task.tolist() if len(by_task) > 1 else None,
-    }
-    if by_task.shape[-1] > 1:
-        gain = by_task[..., -1:] - by_task[..., :1]
-        found |= {"gain": float(gain.mean()), "gain_interval": intervals(gain, seed, all_tasks)[0]}
-    if success is not None:
-        share = success.astype(np.float64).mean(axis=1)
-        found |= {"success": stats.mean(share).tolist(), "success_intervals": intervals(share, seed, all_tasks)}
-        found["success_per_task"] = share.mean(axis=0).tolist()
-    return found
-
-
-def intervals(by_task: np.ndarray, seed: int, all_tasks: bool) -> list[list[float] | None]:
-    """95 % [low, high] of each of K means of [S, N, K]; None where one seed on one task leaves nothing to draw from."""
-    if by_task.shape[:2] == (1, 1):
-        return [None] * by_task.shape[-1]
-    return stats.of_means(by_task, np.random.default_rng(seed), all_tasks).T.tolist()
 
 
 # --------------------------------------------------------------------------------------------- files

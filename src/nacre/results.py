@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nacre import stats
 from nacre._files import write_text
 from nacre.algorithms.registry import shown
 
@@ -36,9 +37,12 @@ class Result:
     acts: str | None = field(default=None, repr=False)  # how, where `deterministic` is not all of it; not in the JSON
     furthest: int | None = field(default=None, repr=False)  # env_steps' largest of the seeds; not in the JSON
     trial_interval: list[float] | None = None  # 95 % [low, high] of trial_return, as intervals
-    # by what the last shot is above the first, task by task, and its interval; None, and not in the JSON, for one episode
+    # by what the last shot is above the first, and above that of the same agent without adaptation, task by task, with intervals;
+    # None, and not in the JSON, for one episode
     gain: float | None = None
     gain_interval: list[float] | None = None
+    adaptation: float | None = None
+    adaptation_interval: list[float] | None = None
     per_seed: list[list[list[float]]] | None = None  # per seed as per_task; None, and not in the JSON, for one seed
     # share of trials that succeed per shot, its intervals, and per task; None, and not in the JSON, where none is known
     success: list[float] | None = None
@@ -52,7 +56,7 @@ class Result:
             for name, value in vars(self).items()
             if name not in ("exploration_episodes", "furthest", "acts")
         }
-        unknown = {"success": self.success, "gain": self.gain, "per_seed": self.per_seed}
+        unknown = {"success": self.success, "gain": self.gain, "adaptation": self.adaptation, "per_seed": self.per_seed}
         for left_out in (name for name, value in unknown.items() if value is None):
             values = {name: value for name, value in values.items() if not name.startswith(left_out)}
         return {"schema": SCHEMA, **values}
@@ -96,8 +100,15 @@ class Result:
         """What adapting is worth, which the intervals of single shots hide: tasks differ more than shots of a task."""
         if self.gain is None or len(self.shots) <= self.exploration_episodes:
             return []
-        ends = f" ({' to '.join(f'{end:.{digits}f}' for end in self.gain_interval)})" if self.gain_interval else ""
-        return [f"shot {len(self.shots) - 1} less shot 0, task by task: {self.gain:+.{digits}f}{ends}"]
+        last = f"shot {len(self.shots) - 1} less"
+        pairs = [(f"{last} shot 0", self.gain, self.gain_interval)]
+        if self.adaptation is not None:
+            pairs.append(("less no adaptation", self.adaptation, self.adaptation_interval))
+        told = [
+            f"{words} {value:+.{digits}f}" + (f" ({' to '.join(f'{end:.{digits}f}' for end in ends)})" if ends else "")
+            for words, value, ends in pairs
+        ]
+        return [f"task by task: {', '.join(told)}"]
 
     def _title(self) -> str:
         policy = self.acts or ("deterministic" if self.deterministic else "stochastic")
@@ -145,3 +156,45 @@ def shown_shots(k: int) -> list[int]:
     if k <= 12:
         return list(range(k))
     return [*range(6), *np.unique(np.linspace(6, k - 1, 6).round().astype(int)).tolist()]
+
+
+# ------------------------------------------------------------------------------------------ from returns
+
+
+def summary(
+    returns: np.ndarray,
+    seed: int = 0,
+    success: np.ndarray | None = None,
+    all_tasks: bool = False,
+    unadapted: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Fields of Result from returns and success [S, R, N, K]: every task counts its own trials, and tasks count alike.
+    seed: of the bootstrap; all_tasks: the family has no others; unadapted: returns of the same agent without adaptation."""
+    by_task = returns.astype(np.float64).mean(axis=1)  # [S, N, K]
+    found = {
+        "shots": stats.mean(by_task).tolist(),
+        "intervals": intervals(by_task, seed, all_tasks),
+        "per_task": by_task.mean(axis=0).tolist(),
+        "trial_return": float(stats.mean(by_task).sum()),
+        "trial_interval": intervals(by_task.sum(axis=-1, keepdims=True), seed, all_tasks)[0],
+        "per_seed": by_task.tolist() if len(by_task) > 1 else None,
+    }
+    if by_task.shape[-1] > 1:
+        others = {"gain": by_task[..., :1]}
+        if unadapted is not None:
+            others["adaptation"] = unadapted.astype(np.float64).mean(axis=1)[..., -1:]
+        for name, other in others.items():
+            less = by_task[..., -1:] - other
+            found |= {name: float(less.mean()), f"{name}_interval": intervals(less, seed, all_tasks)[0]}
+    if success is not None:
+        share = success.astype(np.float64).mean(axis=1)
+        found |= {"success": stats.mean(share).tolist(), "success_intervals": intervals(share, seed, all_tasks)}
+        found["success_per_task"] = share.mean(axis=0).tolist()
+    return found
+
+
+def intervals(by_task: np.ndarray, seed: int, all_tasks: bool) -> list[list[float] | None]:
+    """95 % [low, high] of each of K means of [S, N, K]; None where one seed on one task leaves nothing to draw from."""
+    if by_task.shape[:2] == (1, 1):
+        return [None] * by_task.shape[-1]
+    return stats.of_means(by_task, np.random.default_rng(seed), all_tasks).T.tolist()
