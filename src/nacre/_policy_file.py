@@ -26,8 +26,8 @@ def write(path: str | Path, tree: Any, record: dict[str, Any]) -> None:
         np.savez(file, record=np.array(told), **arrays)
 
 
-def read(path: str | Path, like: Any, identity: dict[str, str]) -> tuple[Any, dict[str, Any]]:
-    """The tree and the record. like: a tree of the same structure. identity: what the record must say of the agent.
+def read(path: str | Path, identity: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tree's arrays by name (for _checkpoints.from_host) and the record. identity: what the record must say of the agent.
 
     Raises UserError for a file that is missing, damaged, or another agent's.
     """
@@ -35,12 +35,12 @@ def read(path: str | Path, like: Any, identity: dict[str, str]) -> tuple[Any, di
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         record = json.loads(str(arrays.pop("record")))
-        whole = _checkpoints.describe(arrays) == record.pop("arrays")
+        unharmed = _checkpoints.describe(arrays) == record.pop("arrays")
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; policy.save({str(path)!r}) writes one") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not a file of policy.save, or is damaged ({error})") from error
-    if not whole:
+    if not unharmed:
         raise UserError(f"{path} is damaged: its numbers are not those that were saved")
     other = [
         f"{name} {record.get(name)} where {value} is expected"
@@ -51,4 +51,4 @@ def read(path: str | Path, like: Any, identity: dict[str, str]) -> tuple[Any, di
         raise UserError(
             f"{path} is the memory of another agent ({'; '.join(other)}); load the run and checkpoint that it was saved with"
         )
-    return _checkpoints.from_host(arrays, like), record
+    return arrays, record

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import _platform, _policy_file, rollout
+from nacre import _checkpoints, _platform, _policy_file, rollout
 from nacre._errors import check_count, check_seed
 from nacre.rollout import to_env_action
 from nacre.runs import Run, open_run
@@ -86,12 +86,12 @@ class Agent:
         returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
         for k in range(episodes):
             obs, _ = spaces.answer(env.reset(seed=seed) if k == 0 else env.reset(), "reset", 2, "(observation, info)")
-            obs = spaces.flat_obs(env.observation_space, obs)
+            obs = spaces.flattened(env.observation_space, obs).ravel()
             while not policy.over:
                 action = np.asarray(policy.act(obs))
                 out = env.step(spaces.native_action(env.action_space, action))
                 obs, reward, terminated, truncated, _ = spaces.answer(out, "step", 5, spaces.STEP)
-                obs = spaces.flat_obs(env.observation_space, obs)
+                obs = spaces.flattened(env.observation_space, obs).ravel()
                 policy.observe(reward, obs, terminated, truncated)
                 returns[k] += reward
                 lengths[k] += 1
@@ -228,25 +228,18 @@ class Policy:
         of an episode. Raises OSError where the file cannot be written."""
         self._between("save")
         tree = jax.tree.unflatten(self._memory_def, self._memory), self._key
-        record = {**self._identity(), "episode": self.episode, "explore": self._explore}
+        record = {**identity_of(self._algorithm, self._params), "episode": self.episode, "explore": self._explore}
         _policy_file.write(path, tree, record)
 
     @classmethod
     def _read(cls, path: str | Path, algorithm: Algorithm, params: Params) -> "Policy":
-        policy = cls(algorithm, params, jax.random.key(0))
+        arrays, record = _policy_file.read(path, identity_of(algorithm, params))
+        policy = cls(algorithm, params, jax.random.key(0), record["explore"])
         like = jax.tree.unflatten(policy._memory_def, policy._memory), policy._key
-        (memory, key), record = _policy_file.read(path, like, policy._identity())
-        found = cls(algorithm, params, jax.random.key(0), record["explore"])
-        found._memory, found._key, found.episode = jax.tree.leaves(memory), key, record["episode"]
-        found._fresh()
-        return found
-
-    def _identity(self) -> dict[str, str]:
-        """Of what must be the same where a saved policy goes on."""
-        return {
-            "algorithm": type(self._algorithm).__name__, "family": self._spec.name,
-            "parameters": _policy_file.fingerprint(self._params),
-        }  # fmt: skip
+        memory, policy._key = _checkpoints.from_host(arrays, like)
+        policy._memory, policy.episode = jax.tree.leaves(memory), record["episode"]
+        policy._fresh()
+        return policy
 
     @property
     def beliefs(self) -> dict[str, np.ndarray]:
@@ -281,6 +274,13 @@ class Policy:
 
     def _place(self) -> str:
         return f"env step {self.steps} of episode {self.episode}"
+
+
+def identity_of(algorithm: Algorithm, params: Params) -> dict[str, str]:
+    """Of what must be the same where a saved policy goes on."""
+    return {
+        "algorithm": type(algorithm).__name__, "family": algorithm.spec.name, "parameters": _policy_file.fingerprint(params),
+    }  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnums=0)

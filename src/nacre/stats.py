@@ -90,13 +90,8 @@ def difference_interval(
 ) -> np.ndarray:  # fmt: skip
     """Percentile bootstrap interval [2] of mean(x) - mean(y); x [Sx, N], y [Sy, N] on the same tasks. Seeds of X and of Y are
     drawn apart, tasks together, so that what makes a task hard for both does not count; all_tasks: only seeds are drawn."""
-    x, y = paired(x, y)
-    n, found = x.shape[1], []
-    for _ in range(resamples):
-        tasks = np.arange(n) if all_tasks and len(x) + len(y) > 2 else rng.integers(n, size=n)
-        means = [v[rng.integers(len(v), size=len(v))][:, tasks].mean() for v in (x, y)]
-        found.append(means[0] - means[1])
-    return np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    fixed = all_tasks and len(x) + len(y) > 2
+    return _paired_interval(x, y, rng, lambda x, y: x.mean() - y.mean(), fixed, resamples, level)
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> float:
@@ -114,12 +109,25 @@ def improvement_interval(
     x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, resamples: int = 2000, level: float = 0.95
 ) -> np.ndarray:
     """Percentile bootstrap interval [2] of `improvement`: seeds of X and of Y are drawn apart, tasks together."""
+    return _paired_interval(x, y, rng, improvement, False, resamples, level)
+
+
+def _paired_interval(
+    x: np.ndarray,
+    y: np.ndarray,
+    rng: np.random.Generator,
+    statistic: Callable,
+    fixed: bool,
+    resamples: int,
+    level: float,
+) -> np.ndarray:
+    """Of a statistic of two agents on the same tasks. fixed: tasks are not drawn."""
     x, y = paired(x, y)
-    n = x.shape[1]
-    found = []
+    n, found = x.shape[1], []
     for _ in range(resamples):
-        rows_x, rows_y, columns = (rng.integers(k, size=k) for k in (len(x), len(y), n))
-        found.append(improvement(x[rows_x][:, columns], y[rows_y][:, columns]))
+        rows_x, rows_y = (rng.integers(k, size=k) for k in (len(x), len(y)))
+        columns = np.arange(n) if fixed else rng.integers(n, size=n)
+        found.append(statistic(x[rows_x][:, columns], y[rows_y][:, columns]))
     return np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
 
 

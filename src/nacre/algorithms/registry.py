@@ -59,16 +59,17 @@ def list_algorithms() -> list[tuple[str, str]]:
 
 def algorithm_class(name: str) -> type:
     """The class of a registered algorithm, of `path/file.py:Class` or of `module:Class`. Raises ValueError, with close matches."""
-    if ":" in name or is_file(name):
-        return _own(name)
-    return load_object(_entry(name)[0])
+    return _own(name) if _is_own(name) else load_object(_entry(name)[0])
 
 
 def config_class(name: str) -> type:
     """The frozen dataclass of an algorithm's settings; of one's own algorithm the type of its field `config`."""
-    if ":" in name or is_file(name):
-        return get_type_hints(_own(name))["config"]
-    return load_object(_entry(name)[1])
+    return get_type_hints(_own(name))["config"] if _is_own(name) else load_object(_entry(name)[1])
+
+
+def _is_own(name: str) -> bool:
+    """Whether the name means a class outside of Nacre."""
+    return ":" in name or is_file(name)
 
 
 def _entry(name: str) -> tuple[str, str, str]:

@@ -18,23 +18,28 @@ def is_file(name: str) -> bool:
     return ".py:" in name or name.endswith(".py")
 
 
+def parts(name: str) -> tuple[Path, str]:
+    """The file of `path/file.py:name`, and the name in it, '' where there is none."""
+    file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    return Path(file).expanduser(), attribute
+
+
 def absolute(name: str) -> str:
     """file.py:name with the whole path, so that a resume finds it from anywhere; other names as they are."""
     if not is_file(name):
         return name
-    file, separator, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
-    return f"{Path(file).expanduser().resolve()}{separator}{attribute}"
+    path, attribute = parts(name)
+    return f"{path.resolve()}:{attribute}" if attribute else str(path.resolve())
 
 
 def load_from_file(name: str, kind: str = "task family") -> Any:
     """The object `path/file.py:name`; the file is executed, once as long as it does not change. kind: what it is, for errors."""
-    file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
-    path = Path(file).expanduser()
+    path, attribute = parts(name)
     if not path.is_file():
         near = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ValueError(f"{kind} {name!r}: there is no file {path}.{close_matches(str(path), near)}")
     if not attribute:
-        raise ValueError(f"{kind} {name!r}: say which object of the file is the {kind.split()[-1]}, as {file}:name")
+        raise ValueError(f"{kind} {name!r}: say which object of the file is the {kind.split()[-1]}, as {path}:name")
     try:
         stat = path.stat()
         module = executed(path.resolve(), stat.st_mtime_ns, stat.st_size)

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from nacre._errors import told
-from nacre.envs.backends.gymnasium_spaces import native_action, same_space, time_limit
+from nacre.envs.backends.gymnasium_spaces import flattened, native_action, same_space, time_limit
 
 
 def plain(task: np.ndarray) -> Any:
@@ -221,7 +221,7 @@ def flat_obs(where: str, space: spaces.Space, obs: Any) -> np.ndarray:
     try:
         if not inside(space, obs):
             raise ValueError("outside")
-        flat = np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32)
+        flat = flattened(space, obs)
     except Exception as error:
         raise ValueError(f"{where}: observation {short(obs)} does not fit the space {space}") from error
     if np.size(flat) != spaces.flatdim(space) or (isinstance(space, spaces.Box) and flat.shape != space.shape):

@@ -93,6 +93,11 @@ def native_action(space: spaces.Space, action: np.ndarray) -> Any:
     return np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
 
 
+def flattened(space: spaces.Space, obs: Any) -> np.ndarray:
+    """float32: [obs_size], of a Box in its own shape."""
+    return np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32)
+
+
 # ---------------------------------------------------------------- environments of others, with a trained agent in them
 
 STEP = "(observation, reward, terminated, truncated, info)"
@@ -112,11 +117,6 @@ def check_spaces(spec: EnvSpec, env: Any) -> None:
             f"{env} has {found.obs_size} observations and actions {found.action}; the agent was trained on {spec.name} "
             f"with {spec.obs_size} observations and actions {spec.action}; wrap the environment so that they agree"
         )
-
-
-def flat_obs(space: Any, obs: Any) -> np.ndarray:
-    """Flat float32, as the gymnasium families of Nacre have it."""
-    return np.asarray(obs if isinstance(space, spaces.Box) else spaces.flatten(space, obs), np.float32).ravel()
 
 
 def answer(out: Any, method: str, size: int, expected: str) -> tuple:
