@@ -15,7 +15,7 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
 
 # Lower layers first; a module may import from its own layer and those before it (design, section 3).
 LAYERS = [
-    ["types", "_errors", "_files", "_platform", "plotting"],
+    ["types", "_checks", "_errors", "_files", "_platform", "plotting"],
     ["nn", "images", "attention", "distributions", "per_action", "per_pair", "optim"],
     ["envs"],
     ["rollout", "replay"],

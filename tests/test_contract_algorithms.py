@@ -1,6 +1,8 @@
 """What every registered algorithm promises, on a small family."""
 
+import dataclasses
 from functools import partial
+from typing import Literal, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -147,3 +149,18 @@ def test_a_saved_policy_goes_on_as_it_would_have(case, tmp_path):
     assert other.episode == 2 and [p.name for p in tmp_path.iterdir()] == ["memory"]
     for a, b in zip(live(policy, env, 2), live(other, env, 2), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
+def test_settings_made_by_hand_are_checked_against_their_annotations(name):
+    config = registry.config_class(name)
+    choices = {field.name: field.type for field in dataclasses.fields(config) if get_origin(field.type) is Literal}
+    for setting, hint in choices.items():
+        expected = " or ".join(map(repr, get_args(hint)))
+        with pytest.raises(ValueError, match=f"^{setting} must be {expected}, got 'none of these'$"):
+            config(**{setting: "none of these"})
+    with pytest.raises(ValueError, match=r"^discount must be a number, got '0.9'$"):
+        config(discount="0.9")
+    with pytest.raises(ValueError, match=r"must be a tuple, each entry a whole number, got \[8\]$"):
+        config(**{"channels" if name == "rl2" else "hidden": [8]})
+    assert config(discount=np.float32(0.5)).discount == 0.5

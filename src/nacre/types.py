@@ -225,29 +225,3 @@ def task_count(tasks: Any) -> int:
 def take_tasks(tasks: Any, index: Any) -> Any:
     """The tasks at `index` (an int array); leaves lead with its axes."""
     return jax.tree.map(lambda x: x[index], tasks)
-
-
-# ------------------------------------------------------------------------------------- checks that configurations share
-
-
-def _require(config: Any, names: str, good: Any, what: str) -> None:
-    for name in names.split():
-        value = getattr(config, name)
-        if not good(value):
-            raise ValueError(f"{name} must {what}, got {value!r}")
-
-
-def require_positive(config: Any, names: str) -> None:
-    _require(config, names, lambda x: x > 0, "be positive")
-
-
-def require_not_negative(config: Any, names: str) -> None:
-    _require(config, names, lambda x: x >= 0, "not be negative")
-
-
-def require_fraction(config: Any, names: str) -> None:
-    _require(config, names, lambda x: 0 < x <= 1, "lie in (0, 1]")
-
-
-def require_layers(config: Any, names: str) -> None:
-    _require(config, names, lambda x: len(x) > 0 and min(x) > 0, "name at least one layer of at least one unit")

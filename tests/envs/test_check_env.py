@@ -198,6 +198,12 @@ def test_each_broken_clause_is_found(what):
         assert violation.expected and violation.remedy
 
 
+def test_what_does_not_repeat_is_not_compared():
+    """Else one cause would be told as five violations with the remedies of four others."""
+    found = check_env(BROKEN["two different episodes"], jax.random.key(0))
+    assert len(found) == 1 and "nothing could be checked by comparing" in found[0].what
+
+
 def test_train_is_test_by_design():
     env = broken(train_tasks=Line.test_tasks, train_is_test=True)
     assert check_env(env, jax.random.key(0)) == []

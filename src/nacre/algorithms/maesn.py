@@ -24,18 +24,9 @@ import optax
 from jax import Array
 
 from nacre import distributions
+from nacre._checks import require
 from nacre.distributions import Actions
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Metric,
-    Trajectory,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-    task_count,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Metric, Trajectory, task_count
 from nacre.updates import adapting, inner, outer, ppo
 from nacre.updates.inner import Policy, Rates, Round
 from nacre.updates.trials import draw_training_tasks
@@ -73,11 +64,14 @@ class Config:
     standardise: bool = True  # advantages, per task and round
 
     def __post_init__(self):
-        require_positive(self, "latent_size action_range initial_std least_std inner_rate episodes_per_step trust_region "
-                         "learning_rate latent_learning_rate epochs clip tasks_per_iteration later_rate")  # fmt: skip
-        require_not_negative(self, "inner_steps test_steps damping kl_weight")
-        require_fraction(self, "discount gae_decay")
-        require_layers(self, "hidden")
+        require(
+            self,
+            positive="latent_size action_range initial_std least_std inner_rate episodes_per_step trust_region learning_rate "
+                     "latent_learning_rate epochs clip tasks_per_iteration later_rate",
+            not_negative="inner_steps test_steps damping kl_weight",
+            fraction="discount gae_decay",
+            layers="hidden",
+        )  # fmt: skip
         if self.episodes_per_step < 2:
             raise ValueError(
                 "episodes_per_step must be at least 2: an inner step learns from which z went better than others"

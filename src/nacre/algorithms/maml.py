@@ -21,16 +21,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from nacre._checks import require
 from nacre.distributions import Actions
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Trajectory,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Trajectory
 from nacre.updates import adapting, inner, outer, ppo
 from nacre.updates.adapting import Params
 from nacre.updates.inner import Policy, Rates, Round
@@ -74,11 +67,14 @@ class Config:
     standardise: bool = True  # advantages, per task and round
 
     def __post_init__(self):
-        require_positive(self, "action_range initial_std least_std inner_rate episodes_per_step trust_region learning_rate epochs "
-                         "clip tasks_per_iteration later_rate")  # fmt: skip
-        require_not_negative(self, "inner_steps test_steps damping exploration_weight")
-        require_fraction(self, "discount gae_decay")
-        require_layers(self, "hidden")
+        require(
+            self,
+            positive="action_range initial_std least_std inner_rate episodes_per_step trust_region learning_rate epochs clip "
+                     "tasks_per_iteration later_rate",
+            not_negative="inner_steps test_steps damping exploration_weight",
+            fraction="discount gae_decay",
+            layers="hidden",
+        )  # fmt: skip
         if self.surrogate == "dice" and self.standardise:
             raise ValueError(
                 "surrogate=dice weighs discounted rewards themselves: standardise has no meaning there, set standardise=False"

@@ -28,21 +28,10 @@ import optax
 from jax import Array
 
 from nacre import nn, replay, rollout
+from nacre._checks import require
 from nacre.distributions import Gaussian
 from nacre.replay import Batch, Replay
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Metric,
-    Trajectory,
-    Transition,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-    take_tasks,
-    task_count,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Metric, Trajectory, Transition, take_tasks, task_count
 from nacre.updates import latent, sac
 from nacre.updates.latent import Memory, renew
 
@@ -108,13 +97,15 @@ class Config:
     target_entropy: float | None = None  # nats; None: minus the number of action dimensions (discrete: 0.3 log n)
 
     def __post_init__(self):
-        require_positive(self, "latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
-                         "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature "
-                         "trial_evidence")  # fmt: skip
-        require_not_negative(self, "decay_updates decay_from context_reach context_pieces initial_updates posterior_steps "
-                             "extra_steps exploration_episodes kl_weight policy_mean_weight policy_std_weight")  # fmt: skip
-        require_fraction(self, "discount target_rate")
-        require_layers(self, "hidden encoder_hidden")
+        require(
+            self,
+            positive="latent_size learning_rate reward_scale meta_batch batch_size context_batch initial_steps "
+                     "tasks_per_iteration prior_steps updates_per_iteration updates_per_slice temperature trial_evidence",
+            not_negative="decay_updates decay_from context_reach context_pieces initial_updates posterior_steps extra_steps "
+                         "exploration_episodes kl_weight policy_mean_weight policy_std_weight",
+            fraction="discount target_rate",
+            layers="hidden encoder_hidden",
+        )  # fmt: skip
         if self.decay_from and self.decay_from >= self.decay_updates:
             raise ValueError(f"decay_from ({self.decay_from}) must be below decay_updates ({self.decay_updates})")
         if self.updates_per_iteration % self.updates_per_slice:

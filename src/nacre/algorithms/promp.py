@@ -23,15 +23,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Metric,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-)  # fmt: skip
+from nacre._checks import require
+from nacre.types import Environment, EnvSpec, Metric
 from nacre.updates import adapting, inner, ppo
 from nacre.updates.adapting import Params
 from nacre.updates.inner import Policy, Rates, Round
@@ -67,11 +60,14 @@ class Config:
     standardise: bool = True  # advantages, per task and round
 
     def __post_init__(self):
-        require_positive(self, "action_range initial_std least_std inner_steps inner_rate episodes_per_step learning_rate epochs "
-                         "clip tasks_per_iteration later_rate")  # fmt: skip
-        require_not_negative(self, "test_steps kl_weight kl_target")
-        require_fraction(self, "discount gae_decay")
-        require_layers(self, "hidden")
+        require(
+            self,
+            positive="action_range initial_std least_std inner_steps inner_rate episodes_per_step learning_rate epochs clip "
+                     "tasks_per_iteration later_rate",
+            not_negative="test_steps kl_weight kl_target",
+            fraction="discount gae_decay",
+            layers="hidden",
+        )  # fmt: skip
         if self.kl_target and not self.kl_weight:
             raise ValueError("kl_target is held by kl_weight, which doubles and halves: it cannot begin at 0")
 

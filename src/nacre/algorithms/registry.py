@@ -1,9 +1,9 @@
 """Names of the algorithms. Holds strings only: an algorithm's file is imported when it is asked for."""
 
 import dataclasses
-import types
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from nacre._checks import hints, require_type
 from nacre.envs.files import is_file, load_from_file
 from nacre.envs.registry import load_object, unknown
 
@@ -135,47 +135,12 @@ def make_config(cls: type, values: dict[str, Any]) -> Any:
 
     Raises ValueError for unknown fields (with close matches) and for values of another type than the field's.
     """
-    hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls) if field.init]
     checked = {}
     for name, value in values.items():
         if name not in known:
             raise unknown("setting", name, known)
         value = tuple(value) if isinstance(value, list) else value.item() if hasattr(value, "item") else value
-        if not fits(value, hints[name]):
-            raise ValueError(f"{name} must be {describe(hints[name])}, got {value!r}")
+        require_type(name, value, hints(cls)[name])
         checked[name] = value
     return cls(**checked)
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the annotated type: numbers, strings, Literal, unions and tuples of these."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in args
-    if origin in (Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if args[-1] is Ellipsis:
-            return all(fits(x, args[0]) for x in value)
-        return len(value) == len(args) and all(map(fits, value, args))
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    if hint is float:
-        return isinstance(value, int | float)
-    return isinstance(value, hint) if isinstance(hint, type) else True
-
-
-def describe(hint: Any) -> str:
-    """An annotation in words."""
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return " or ".join(map(repr, args))
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(describe, args))
-    if origin is tuple and args[-1] is Ellipsis:
-        return f"a tuple, each entry {describe(args[0])}"
-    return words.get(hint, str(hint))

@@ -23,22 +23,13 @@ import optax
 from jax import Array
 
 from nacre import nn
+from nacre._checks import require
 from nacre.attention import AttentionCore
 from nacre.distributions import Actions
 from nacre.images import ImageEncoder
 from nacre.per_action import PerActionCore, PerActionHead
 from nacre.per_pair import PerPairCore
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Metric,
-    Trajectory,
-    Transition,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Metric, Trajectory, Transition
 from nacre.updates import baselines, ppo, recurrent
 from nacre.updates.recurrent import Memory
 from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, packed, require_regret, sequences
@@ -86,12 +77,15 @@ class Config:
     initial_std: float = 1.0  # of continuous actions, in their range of [-1, 1]
 
     def __post_init__(self):
-        require_positive(self, "width layers heads plan_steps image_features tasks_per_iteration updates_per_epoch epochs "
-                         "learning_rate clip initial_std")  # fmt: skip
-        require_not_negative(self, "free_episodes episodes pack_rows discount_env_steps decay_env_steps max_gradient truncate "
-                             "value_weight entropy_weight")  # fmt: skip
-        require_fraction(self, "discount gae_decay")
-        require_layers(self, "channels")
+        require(
+            self,
+            positive="width layers heads plan_steps image_features tasks_per_iteration updates_per_epoch epochs "
+                     "learning_rate clip initial_std",
+            not_negative="free_episodes episodes pack_rows discount_env_steps decay_env_steps max_gradient truncate "
+                         "value_weight entropy_weight",
+            fraction="discount gae_decay",
+            layers="channels",
+        )  # fmt: skip
         if self.free_episodes and self.advantages == "episode":
             raise ValueError("free_episodes pay in later episodes, which advantages=episode cuts off: use trial")
         if self.core == "per-pair" and not self.input_obs:

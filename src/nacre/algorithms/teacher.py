@@ -27,19 +27,9 @@ import optax
 from jax import Array
 
 from nacre import distributions, nn, replay, rollout
+from nacre._checks import require
 from nacre.replay import Replay
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Trajectory,
-    Transition,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-    take_tasks,
-    task_count,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Trajectory, Transition, take_tasks, task_count
 from nacre.updates import exploring, students
 from nacre.updates.exploring import STD_RANGE, Explorer, Noise, Scale, Shortened
 from nacre.updates.students import Kind, Learning, Student
@@ -86,11 +76,14 @@ class Config:
     temperature: float = 0.2  # of a SAC student, where it starts
 
     def __post_init__(self):
-        require_positive(self, "noise_std teacher_std teacher_rate teacher_steps student_steps updates_per_iteration batch_size "
-                         "policy_rate critic_rate reward_scale temperature")  # fmt: skip
-        require_not_negative(self, "trial_updates initial_steps")
-        require_fraction(self, "noise_pull meta_memory discount target_rate")
-        require_layers(self, "hidden teacher_hidden")
+        require(
+            self,
+            positive="noise_std teacher_std teacher_rate teacher_steps student_steps updates_per_iteration batch_size "
+                     "policy_rate critic_rate reward_scale temperature",
+            not_negative="trial_updates initial_steps",
+            fraction="noise_pull meta_memory discount target_rate",
+            layers="hidden teacher_hidden",
+        )  # fmt: skip
         if self.teacher != "none" and not self.trial_updates:
             raise ValueError("the meta-reward is what trial_updates gradient steps on D0 gain, and trial_updates is 0")
         if not STD_RANGE[0] <= self.teacher_std <= STD_RANGE[1]:

@@ -26,18 +26,9 @@ import optax
 from jax import Array
 
 from nacre import nn
+from nacre._checks import require
 from nacre.distributions import Actions
-from nacre.types import (
-    Environment,
-    EnvSpec,
-    Trajectory,
-    Transition,
-    require_fraction,
-    require_layers,
-    require_not_negative,
-    require_positive,
-    take_tasks,
-)  # fmt: skip
+from nacre.types import Environment, EnvSpec, Trajectory, Transition, take_tasks
 from nacre.updates import elbo, ppo
 from nacre.updates.elbo import Elbo, Experience, Model
 from nacre.updates.trials import METRICS, Sequences, advantages, collect, draw_tasks, encoded, require_regret, sequences
@@ -99,13 +90,16 @@ class Config:
     initial_std: float = 1.0  # of continuous actions, in their range of [-1, 1]
 
     def __post_init__(self):
-        require_positive(self, "latent_size width belief_trials belief_learning_rate belief_capacity tasks_per_iteration "
-                         "updates_per_epoch epochs learning_rate clip initial_std")  # fmt: skip
-        require_not_negative(self, "reward_weight state_weight task_weight kl_weight elbo_beliefs elbo_decodes belief_updates "
-                             "belief_max_gradient truncate initial_env_steps episodes decay_env_steps max_gradient "
-                             "value_clip value_weight entropy_weight")  # fmt: skip
-        require_fraction(self, "discount gae_decay")
-        require_layers(self, "hidden reward_hidden state_hidden task_hidden")
+        require(
+            self,
+            positive="latent_size width belief_trials belief_learning_rate belief_capacity tasks_per_iteration "
+                     "updates_per_epoch epochs learning_rate clip initial_std",
+            not_negative="reward_weight state_weight task_weight kl_weight elbo_beliefs elbo_decodes belief_updates "
+                         "belief_max_gradient truncate initial_env_steps episodes decay_env_steps max_gradient value_clip "
+                         "value_weight entropy_weight",
+            fraction="discount gae_decay",
+            layers="hidden reward_hidden state_hidden task_hidden",
+        )  # fmt: skip
         if min(self.embeddings) < 0 or not sum(self.embeddings) or min(self.policy_embeddings) < 1:
             raise ValueError(
                 f"embeddings must not be negative and not all 0, policy_embeddings at least 1, got {self.embeddings} and "

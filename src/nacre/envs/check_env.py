@@ -1,9 +1,9 @@
 """Checks any task family against the contract of nacre.types.Environment: what is wrong, and what to do about it."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,20 +45,24 @@ def check_env(env: Environment, key: Key) -> list[Violation]:
     wrong = guarded({"jit": lambda: check_jit(probe)})
     if env.spec.jittable and not wrong:
         probe = replace(probe, compiled=True)  # thousands of steps follow
-    checks: dict[str, Callable[[Probe], Iterator[Violation]]] = {
-        "a whole episode": check_episode,
-        "repeating an episode": check_repeatable,
+    repeats = cache(partial(repeatable, probe))
+    comparisons: dict[str, Callable[[Probe], Iterator[Violation]]] = {
         "the meaning of tasks": check_tasks_matter,
         "the first observation": check_task_hidden,
         "rows": check_rows,
         "rows that are over": check_inactive,
         "rows that begin again": check_restart,
-        "actions at the bounds": check_bounds,
     }
-    return guarded({name: partial(check, probe) for name, check in checks.items()}) + wrong
+    checks = {
+        "a whole episode": partial(check_episode, probe),
+        "repeating an episode": lambda: check_repeats(repeats()),
+        **{name: lambda check=check: check(probe) if repeats() else () for name, check in comparisons.items()},
+        "actions at the bounds": partial(check_bounds, probe),
+    }
+    return guarded(checks) + wrong
 
 
-def guarded(checks: dict[str, Callable[[], Iterator[Violation]]]) -> list[Violation]:
+def guarded(checks: dict[str, Callable[[], Iterable[Violation]]]) -> list[Violation]:
     """The violations of all checks. An exception is one too, told once however many checks it comes up in."""
     found: list[Violation] = []
     raised: dict[tuple[str, str], list[str]] = {}
@@ -121,7 +125,7 @@ def check_tasks(env: Environment, key: Key) -> Iterator[Violation]:
         if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tasks)):
             yield Violation(f"{name} holds numbers that are not finite", "finite task parameters", "check the sampler")
     if not same(first, second):
-        remedy = "draw from the key alone, not from global random state"
+        remedy = "draw from the key alone (with nacre.family: from the generator that is handed over), not from global random state"
         yield Violation("sample_tasks gives other tasks for the same key", "the same tasks", remedy)
     shared = len(task_rows(env.train_tasks) & task_rows(env.test_tasks))
     if shared and not getattr(env, "train_is_test", False):
@@ -178,14 +182,22 @@ def check_episode(probe: Probe) -> Iterator[Violation]:
         yield Violation(what, "episodes of full length", "set can_terminate=True in the spec")
 
 
-def check_repeatable(probe: Probe) -> Iterator[Violation]:
+def repeatable(probe: Probe) -> bool:
     """Same key, same actions: the same episode, whatever ran in between."""
     actions = probe.actions(min(STEPS, probe.env.spec.horizon))
     first = probe.run(probe.tasks, actions)
     probe.run(probe.tasks, actions[::-1], key=jax.random.fold_in(probe.fresh_key(), 1))
-    if not same(first, probe.run(probe.tasks, actions)):
-        remedy = "take all randomness from the key and reset every part of the state"
-        yield Violation("the same key and actions gave two different episodes", "the same episode", remedy)
+    return same(first, probe.run(probe.tasks, actions))
+
+
+def check_repeats(repeats: bool) -> Iterator[Violation]:
+    if not repeats:
+        what = "the same key and actions gave two different episodes, so that nothing could be checked by comparing two"
+        remedy = (
+            "take all randomness from the key (a gymnasium environment: from self.np_random, after super().reset(seed=seed)) "
+            "and reset every part of the state; then check again"
+        )
+        yield Violation(what, "the same episode", remedy)
 
 
 def check_tasks_matter(probe: Probe) -> Iterator[Violation]:
@@ -224,9 +236,10 @@ def check_rows(probe: Probe) -> Iterator[Violation]:
     tasks = jax.tree.map(lambda a, b: np.concatenate([a[:half], b[half:]]), probe.tasks, others(probe))
     if not close(rows_of(probe.run(probe.tasks, actions), half), rows_of(probe.run(tasks, changed), half)):
         what = "a row's episode changed with the tasks or actions of other rows"
-        yield Violation(
-            what, "rows that do not depend on each other", "look for sums or state shared over the row axis"
+        remedy = (
+            "look for sums or state shared over the row axis (environments of gymnasium: for globals that they share)"
         )
+        yield Violation(what, "rows that do not depend on each other", remedy)
 
 
 def check_inactive(probe: Probe) -> Iterator[Violation]:
