@@ -276,6 +276,29 @@ def test_deterministic_latent_is_the_mean_embedding_and_its_prior_is_zero():
     np.testing.assert_array_equal(placed, mean)
 
 
+def test_evidence_that_drowns_the_prior_leaves_a_belief_and_its_gradients_finite():
+    """A training run ended with this: along one direction a precision of 1e8, beside which float32 has no 1."""
+    belief = make(factors="matrix", latent_size=3).belief
+    along = np.array([[0.6, 0.64, 0.48]])
+
+    def kl(size):
+        memory = dataclasses.replace(
+            belief.blank((1, 1)),
+            precision=(size * jnp.asarray(along.T @ along)).reshape(1, -1),
+            weighted=size * jnp.asarray(2.0 * along),
+        )
+        q = belief.posterior(memory)
+        return q.kl_to_standard_normal().sum(), q
+
+    for size in (1e2, 1e6, 1e8, 1e12):
+        (value, q), slope = jax.value_and_grad(kl, has_aux=True)(size)
+        assert np.isfinite([value, slope]).all()
+        covariance = np.asarray(q.root[0] @ q.root[0].T)
+        np.testing.assert_allclose(along @ covariance @ along.T, 1 / (1 + min(size, 1e5)), atol=1e-3)
+        np.testing.assert_allclose(np.trace(covariance), 2.0, atol=0.03)  # where nothing was read the prior stays
+        np.testing.assert_allclose(q.mean[0], 2.0 * along[0], atol=0.03)
+
+
 @pytest.mark.parametrize("options", [{}, {"factors": "matrix"}])
 def test_precision_factors_are_the_prior_where_nothing_is_known(options):
     belief = make(**{"factors": "precision"} | options).belief

@@ -21,6 +21,7 @@ from nacre.distributions import Gaussian
 
 POINTS = 256  # of the tasks' posteriors together
 DRAWS_PER_TASK = 16  # draws from each task's posterior that they are taken from
+EVIDENCE = 1e5  # trace of the evidence that counts: beyond it float32 cannot hold a prior's precision of 1 beside it
 PRECISION_BIAS = -3.0  # so that a fresh encoder's factors are weak evidence: softplus(-3) = 0.05
 
 
@@ -100,8 +101,10 @@ class Belief:
     def posterior(self, memory: Memory) -> Gaussian:
         """q(z|c) of N trials; N(0, I) where nothing was seen (deterministic: mean and variance 0)."""
         if self.matrix:
-            precision = memory.precision.reshape(-1, self.size, self.size) + jnp.eye(self.size)
-            return distributions.from_natural_matrix(precision, memory.weighted)
+            evidence = memory.precision.reshape(-1, self.size, self.size)
+            trace = jnp.trace(evidence, axis1=-2, axis2=-1)[:, None]
+            held = EVIDENCE / jnp.maximum(trace, EVIDENCE)
+            return distributions.from_natural_matrix(jnp.eye(self.size) + held[..., None] * evidence, held * memory.weighted)
         deterministic = self.latent == "deterministic"
         prior = not deterministic and self.factors == "precision"
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
