@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nacre.envs.metaworld import BENCHMARKS, load
+from nacre.envs.metaworld import BENCHMARKS, load, without_objects
 
 
 class Official(NamedTuple):
@@ -26,6 +26,7 @@ class Adapter:
 
     def __init__(self, agent: Any, count: int, seed: int):
         self.agent, self.count, self.seed, self.round = agent, count, seed, 0
+        self.seen = without_objects if agent.env.hide_objects else np.asarray
 
     def init(self) -> None:
         """Agents who know nothing of their tasks."""
@@ -34,6 +35,7 @@ class Adapter:
         self.round += 1
 
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict]:
+        observations = self.seen(observations)
         for policy, pending, obs in zip(self.policies, getattr(self, "pending", []), observations, strict=False):
             if pending is not None:
                 policy.observe(pending, obs)
@@ -43,9 +45,10 @@ class Adapter:
     def step(self, timestep: Any) -> None:
         """The package hands over no next observation: it is that of the next call, or, at the end of an episode, where the
         environment has been reset by then, the last one again."""
+        observations = self.seen(timestep.observation)
         for i, policy in enumerate(self.policies):
             if timestep.terminated[i] or timestep.truncated[i]:
-                policy.observe(timestep.reward[i], timestep.observation[i], truncated=True)
+                policy.observe(timestep.reward[i], observations[i], truncated=True)
                 policy.end_episode()
             else:
                 self.pending[i] = timestep.reward[i]
@@ -57,7 +60,7 @@ class Adapter:
     def eval_action(self, observations: np.ndarray) -> np.ndarray:
         """Without learning: rewards are not told here, and nothing is kept beyond the episode."""
         actions = []
-        for policy, obs in zip(self.acting, observations, strict=True):
+        for policy, obs in zip(self.acting, self.seen(observations), strict=True):
             actions.append(policy.act(obs))
             policy.observe(0.0, obs)
         return np.stack(actions)

@@ -76,6 +76,22 @@ def test_steps_are_the_packages(task, version):
 
 
 @needed
+def test_hidden_objects_read_zero_and_nothing_else_changes():
+    plain, hidden = (make_family("ml1/push-v3", processes=1, hide_objects=hide) for hide in (False, True))
+    states, seen = zip(*(env.reset(jax.random.key(0), env.train_tasks[:2]) for env in (plain, hidden)), strict=True)
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 2, 4)).astype(np.float32)
+    for t in range(21):
+        objects = np.r_[4:18, 22:36]
+        assert np.abs(seen[0][:, 4:7]).min() > 0 and not seen[1][:, objects].any()
+        np.testing.assert_array_equal(np.delete(seen[0], objects, axis=1), np.delete(seen[1], objects, axis=1))
+        if t < 20:
+            steps = [env.step(s, actions[t], np.ones(2, bool)) for env, s in zip((plain, hidden), states, strict=True)]
+            states, out = zip(*steps, strict=True)
+            np.testing.assert_array_equal(out[0].reward, out[1].reward)
+            seen = [step.obs for step in out]
+
+
+@needed
 def test_contract(reach):
     assert check_env(reach, jax.random.key(0)) == []
     assert reach.spec.obs_size == 39 and reach.spec.action.size == 4 and reach.spec.horizon == 500
@@ -161,8 +177,8 @@ def test_the_packages_own_evaluation(tmp_path):
     small = {"initial_steps": 500, "prior_steps": 500, "extra_steps": 0, "tasks_per_iteration": 1, "meta_batch": 2,
              "updates_per_iteration": 10, "updates_per_slice": 10, "batch_size": 8, "context_batch": 8}  # fmt: skip
     agent = nacre.train(
-        "pearl", "ml1/reach-v3", env_params={"processes": 2}, env_steps=25_500, eval_repetitions=1, eval_episodes=1,
-        eval_every=100_000, out=tmp_path / "run", **small,
+        "pearl", "ml1/reach-v3", env_params={"processes": 2, "hide_objects": True}, env_steps=25_500, eval_repetitions=1,
+        eval_episodes=1, eval_every=100_000, out=tmp_path / "run", **small,
     )  # fmt: skip
     found = official_evaluation(agent, meta_batch_size=2, num_evals=1, adaptation_episodes=2, evaluation_episodes=1)
     assert set(found.per_class) == {"reach-v3"} and found.success in (0.0, 1.0)

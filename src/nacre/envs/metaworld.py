@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from gymnasium.wrappers import TransformObservation
 
 from nacre.envs.backends.gymnasium import GymnasiumFamily, family
 from nacre.envs.backends.mujoco_physics import cores
 from nacre.types import Array, EnvSpec, Key
 
 HORIZON = 500  # env steps of 0.0125 s, at most
+OBJECTS = (*range(4, 18), *range(22, 36))  # numbers of the observation that are objects, now and one env step before
 VECTOR = 6  # numbers of the longest task vector
 BENCHMARKS = {"ml10": "ML10", "ml25": "ML25", "ml45": "ML45"}
 TASK_NAMES = ("class", *(f"{what} {axis} (m)" for what in ("object", "goal") for axis in "xyz"))
@@ -49,7 +51,7 @@ def vector(task: Any) -> np.ndarray:
     return np.concatenate([[classes.index(task.env_name)], numbers, np.zeros(VECTOR - len(numbers))]).astype(np.float32)
 
 
-def maker(name: str, tasks: list, reward_version: str) -> Callable[[np.ndarray], Any]:
+def maker(name: str, tasks: list, reward_version: str, hide_objects: bool = False) -> Callable[[np.ndarray], Any]:
     """make(row) -> the environment of that task. Rows of the benchmark give its very goals, others the numbers they hold."""
     metaworld = load(name)
     classes = metaworld.env_dict.ALL_V3_ENVIRONMENTS
@@ -71,9 +73,16 @@ def maker(name: str, tasks: list, reward_version: str) -> Callable[[np.ndarray],
             task = example._replace(data=pickle.dumps({**data, "rand_vec": row[1 : 1 + size].astype(np.float64)}))
         env = classes[task.env_name](reward_function_version=reward_version)
         env.set_task(task)
-        return env
+        return TransformObservation(env, without_objects, env.observation_space) if hide_objects else env
 
     return make
+
+
+def without_objects(obs: np.ndarray) -> np.ndarray:
+    """Observations [..., 39] with zeros in the place of objects, as Meta-World has them where there are none."""
+    obs = np.array(obs)
+    obs[..., OBJECTS] = 0.0
+    return obs
 
 
 def inner(self: Any) -> GymnasiumFamily:
@@ -88,8 +97,9 @@ def inner(self: Any) -> GymnasiumFamily:
         return train[rng.integers(len(train), size=n)]
 
     processes = self.processes or cores()
+    tasks = [*benchmark.train_tasks, *benchmark.test_tasks]
     return family(
-        maker(self.name, [*benchmark.train_tasks, *benchmark.test_tasks], self.reward_version), sample, train=train, test=test,
+        maker(self.name, tasks, self.reward_version, self.hide_objects), sample, train=train, test=test,
         horizon=self.horizon, name=self.name, allow_overlap=True, info=("success",),
         processes=0 if processes == 1 else processes, max_idle=-(-self.rows_at_once // processes),
     )  # fmt: skip
@@ -115,6 +125,7 @@ class MetaWorld:
 
     seed: int = 0  # of the goals
     reward_version: Literal["v1", "v2"] = "v2"  # "v2": 0 to 10 per env step; "v1": the first version
+    hide_objects: bool = False  # zeros for objects: where reach's one lies tells its training goals apart
     horizon: int = HORIZON  # env steps of 0.0125 s per episode
     processes: int = 0  # worker processes that step environments; 0: one per core, 1: none beside this one
 

@@ -104,7 +104,8 @@ class Belief:
             evidence = memory.precision.reshape(-1, self.size, self.size)
             trace = jnp.trace(evidence, axis1=-2, axis2=-1)[:, None]
             held = EVIDENCE / jnp.maximum(trace, EVIDENCE)
-            return distributions.from_natural_matrix(jnp.eye(self.size) + held[..., None] * evidence, held * memory.weighted)
+            precision = jnp.eye(self.size) + held[..., None] * evidence
+            return distributions.from_natural_matrix(precision, held * memory.weighted)
         deterministic = self.latent == "deterministic"
         prior = not deterministic and self.factors == "precision"
         mean, variance = distributions.from_natural(memory.precision + prior, memory.weighted)
