@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+HOME = f"{Path(__file__).parent.parent.resolve()}/"  # families in files are named from here
 MOST_NUMBERS = 5000  # with more, those per task are left out, so that files stay small
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     default = "{algorithm}-{env}-{preset}-seed-".format(**found) + "-".join(map(str, found["seeds"]))
     path = RESULTS / f"{args.name or default}.json"
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, separators=(",", ":"), sort_keys=True) + "\n")
+    path.write_text(json.dumps(found, separators=(",", ":"), sort_keys=True).replace(HOME, "") + "\n")
     print(path)
 
 

@@ -50,7 +50,8 @@ def test_released_configurations():
 
 def test_meta_world_shares_a_preset():
     spec = make_family("point-robot").spec
-    assert presets.preset("fast", "ml1/reach-v3", spec) == presets.META_WORLD
+    assert presets.preset("fast", "ml1/reach-v3", spec) == presets.META_WORLD_ONE
+    assert presets.preset("fast", "ml1/push-v3", spec) == presets.META_WORLD_ONE
     many = presets.preset("fast", "ml10", spec)
     assert (
         many

@@ -158,7 +158,7 @@ def test_unknown_task_has_close_matches():
 def test_a_run_reports_success(tmp_path):
     """In worker processes, through training, evaluation and resume."""
     options = {"initial_steps": 20, "prior_steps": 20, "extra_steps": 20, "tasks_per_iteration": 2, "meta_batch": 2,
-               "updates_per_iteration": 20, "updates_per_slice": 10, "batch_size": 8, "context_batch": 8}  # fmt: skip
+               "updates_per_iteration": 20, "updates_per_slice": 10, "batch_size": 8, "context_batch": 9}  # fmt: skip
     agent = nacre.train(
         "pearl", "ml1/reach-v3", env_params={"horizon": 20, "processes": 2}, env_steps=1080, out=tmp_path / "run",
         **options,
@@ -175,7 +175,7 @@ def test_the_packages_own_evaluation(tmp_path):
     from nacre.metaworld_evaluation import official_evaluation
 
     small = {"initial_steps": 500, "prior_steps": 500, "extra_steps": 0, "tasks_per_iteration": 1, "meta_batch": 2,
-             "updates_per_iteration": 10, "updates_per_slice": 10, "batch_size": 8, "context_batch": 8}  # fmt: skip
+             "updates_per_iteration": 10, "updates_per_slice": 10, "batch_size": 8, "context_batch": 9}  # fmt: skip
     agent = nacre.train(
         "pearl", "ml1/reach-v3", env_params={"processes": 2, "hide_objects": True}, env_steps=25_500, eval_repetitions=1,
         eval_episodes=1, eval_every=100_000, out=tmp_path / "run", **small,
