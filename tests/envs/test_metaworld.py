@@ -141,6 +141,7 @@ def test_goals_of_ones_own(reach):
     ({"horizon": 501}, "horizon must lie between 1 and 500 env steps, got 501"),
     ({"processes": -1}, "processes must be 0 .one per core. or a positive number"),
     ({"seed": -1}, "seed must be a whole number from 0"),
+    ({"hide_objects": "no"}, "hide_objects must be True or False, got 'no'"),
     ({"reward_version": "v3"}, "reward_version must be 'v2' or 'v1'"),
 ])  # fmt: skip
 def test_bad_parameters(params, message):

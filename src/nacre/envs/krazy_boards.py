@@ -5,11 +5,12 @@ legacy/krazy_world_old.py. Every thing has a cell of its own here, every cell ca
 start; docs/families/krazy-world.md says where the public code slips.
 """
 
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from nacre._checks import hints, require_type
 from nacre.types import Array
 
 TILES = ("hole", "normal", "goal", "agent", "transporter", "door", "key", "death", "ice", "energy")
@@ -121,7 +122,7 @@ def walled(size: int, u: Array, xp: Any) -> tuple[Array, Array, Array]:
 
 def check(family: Any) -> None:
     """Raises ValueError for parameters of a KrazyWorld out of range, and for boards that cannot hold all that they should."""
-    name, hints = family.name, get_type_hints(type(family))
+    name = family.name
 
     def require(fields: str, good, what: str) -> None:
         for field in fields.split():
@@ -134,8 +135,7 @@ def check(family: Any) -> None:
     require("energy replenish goal_distance transporters slide_energy", lambda x: x >= 0, "not be negative")
     require("keys", lambda x: x in (0, 1), "be 0 or 1")
     for field in ("dynamics", "colours", "start", "view", "encoding", "reward"):
-        choices = get_args(hints[field])
-        require(field, lambda x, choices=choices: x in choices, f"be {' or '.join(map(repr, choices))}")
+        require_type(f"{name}: {field}", getattr(family, field), hints(type(family))[field])
     if family.keys and family.size < 5:
         raise ValueError(f"{name}: a board with a key needs a size of at least 5 tiles, got {family.size}")
     if family.counts.needed > family.counts.cells:

@@ -51,7 +51,7 @@ def vector(task: Any) -> np.ndarray:
     return np.concatenate([[classes.index(task.env_name)], numbers, np.zeros(VECTOR - len(numbers))]).astype(np.float32)
 
 
-def maker(name: str, tasks: list, reward_version: str, hide_objects: bool = False) -> Callable[[np.ndarray], Any]:
+def maker(name: str, tasks: list, reward_version: str, hide_objects: bool) -> Callable[[np.ndarray], Any]:
     """make(row) -> the environment of that task. Rows of the benchmark give its very goals, others the numbers they hold."""
     metaworld = load(name)
     classes = metaworld.env_dict.ALL_V3_ENVIRONMENTS
@@ -111,6 +111,7 @@ def check(self: Any) -> None:
         ("horizon", 1 <= self.horizon <= HORIZON, f"lie between 1 and {HORIZON} env steps"),
         ("processes", self.processes >= 0, "be 0 (one per core) or a positive number"),
         ("seed", 0 <= self.seed < 2**31, "be a whole number from 0 to 2147483647"),
+        ("hide_objects", isinstance(self.hide_objects, bool), "be True or False"),
         ("reward_version", self.reward_version in ("v1", "v2"), "be 'v2' or 'v1'"),
     ):
         if not good:
