@@ -35,6 +35,7 @@ class Counting:
     config: Config
     spec: EnvSpec
     observes = False
+    learnt = ("weight",)
 
     def init(self, key, env, env_steps):
         zero = jnp.zeros((), jnp.int32)

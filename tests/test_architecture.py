@@ -25,7 +25,18 @@ LAYERS = [
     ["results", "stats", "evaluate"],
     ["_checkpoints", "_records", "_versions", "_signals", "_progress", "runs"],
     ["report", "report_compare", "report_data", "report_figures", "report_summary", "report_text"],
-    ["_memory", "_settings", "_loop_parts", "_loop", "train", "_policy_file", "agent", "watch", "metaworld_evaluation"],
+    [
+        "_memory",
+        "_head_start",
+        "_settings",
+        "_loop_parts",
+        "_loop",
+        "train",
+        "_policy_file",
+        "agent",
+        "watch",
+        "metaworld_evaluation",
+    ],
     ["cli", "_cli_train", "_doctor", "__main__"],
 ]
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -172,13 +172,29 @@ def load(path: Path, like: Any, identity: dict[str, Any]) -> tuple[Any, dict[str
     found = {name: (tuple(shape), dtype) for name, (shape, dtype, _) in record["arrays"].items()}
     if wanted != found:
         raise CheckpointError(f"checkpoint {path} is foreign: {_first_difference(found, wanted)}")
+    return from_host(_read_arrays(path, record), like), record
+
+
+def read(path: Path, identity: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays by name, and the record, whatever tree they are of. Raises as `load`."""
+    record = read_record(path, identity)
+    return _read_arrays(path, record), record
+
+
+def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Those that have entries. Raises CheckpointError where they are not what the record says."""
     arrays = {name: np.asarray(x) for name, x in _restore(path, "tree").items()}
     for name, (shape, _, crc) in record["arrays"].items():
-        if 0 in shape:
-            continue
-        if name not in arrays or checksum(arrays[name]) != crc:
+        if 0 not in shape and (name not in arrays or checksum(arrays[name]) != crc):
             raise CheckpointError(f"checkpoint {path} is damaged: the array {name} is not what was saved")
-    return from_host(arrays, like), record
+    return arrays
+
+
+def difference(arrays: dict[str, Any], like: Any) -> str:
+    """The first array that does not fit into the tree `like`, in words; "" if all do."""
+    wanted = {name: _layout(x) for name, x in named(like).items()}
+    found = {name: _layout(x) for name, x in arrays.items()}
+    return "" if wanted == found else _first_difference(found, wanted)
 
 
 def read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:

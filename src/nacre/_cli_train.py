@@ -25,7 +25,7 @@ from nacre.envs.registry import GYMNASIUM, family_class, list_families, listing,
 
 RESULT = "result.json"  # of a run that was measured at its end
 TRAIN_HELP = """usage: nacre train ALGORITHM FAMILY [--preset fast|paper] [--seed N | --seeds N...] [--env-steps N]
-                   [--minutes M] [--out DIR] [--any-setting VALUE]... [--env.any-parameter VALUE]...
+                   [--minutes M] [--out DIR] [--start-from RUN] [--any-setting VALUE]... [--env.any-parameter VALUE]...
        nacre train --resume RUN [--env-steps N]
 
 {lists}
@@ -43,6 +43,7 @@ class RunOptions:
     seeds: tuple[int, ...] = ()  # several seeds in one run, instead of --seed
     out: str | None = None  # the run directory, new or empty; None: a new one below ./runs
     resume: str | None = None  # go on with the run in this directory; only --env-steps may be given with it
+    start_from: str | None = None  # begin with the networks of this run, of the same algorithm, instead of fresh ones
     quiet: bool = False  # no progress, only warnings and what came out
 
 
@@ -72,10 +73,8 @@ def train(words: list[str]) -> int:
     with quiet_output() as out:
         with mistakes():
             seeds = chosen_seeds(given.options, rest)
-            plan = make_plan(
-                algorithm, family, preset=given.options.preset, seeds=seeds, env_params=given.env_params,
-                values=given.values,
-            )  # fmt: skip
+            own = dict(env_params=given.env_params, values=given.values, start_from=given.options.start_from)
+            plan = make_plan(algorithm, family, preset=given.options.preset, seeds=seeds, **own)
         command = shlex.join(["nacre", "train", *words])
         run = training.start(plan, given.options.out, quiet=given.options.quiet, hard=True, command=command)
         finish(run, out)
@@ -324,7 +323,8 @@ def same_settings(run: Any, words: list[str]) -> tuple[int | None, bool]:
     loop = registry.make_config(LoopConfig, config["loop"])
     own = registry.make_config(registry.config_class(run.algorithm_name), config["config"])
     seeds = tuple(config["seeds"])
-    options = RunOptions(preset=run.preset, seed=seeds[0], seeds=seeds if len(seeds) > 1 else ())
+    origin = (config.get("start_from") or {}).get("run")
+    options = RunOptions(preset=run.preset, seed=seeds[0], seeds=seeds if len(seeds) > 1 else (), start_from=origin)
     params = params_class(run.env_name) if config["env_from"] == "name" else None
     start = (
         params(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["env_params"].items()})

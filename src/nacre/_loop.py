@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import _checkpoints, evaluate, runs
+from nacre import _checkpoints, _head_start, evaluate, runs
 from nacre._errors import RunError, UserError
 from nacre._loop_parts import Evaluation, Hook, Record, fold, refuse_changes
 from nacre._progress import Progress
@@ -91,6 +91,8 @@ class Loop:
             self.record.sized_for = self.config.env_steps
             self.record.evaluated = [-1, -1]
             self.state = jax.jit(self.fresh, static_argnums=0)(self.config.env_steps)
+            if self.run.config.get("start_from"):
+                self.state = _head_start.put(self.run, self.seeds, self.state, self.together)
         elif self.config.env_steps > self.record.sized_for:
             self.state = self._grow(self.state)
         _checkpoints.clean(self.folder, self.record.slices)

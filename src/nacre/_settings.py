@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nacre import runs
+from nacre import _head_start, runs
 from nacre._errors import UserError, check_seed
 from nacre._memory import check_memory
 from nacre.algorithms import registry
@@ -58,6 +58,7 @@ class Plan:
     env: Any
     config: dict[str, Any]  # what config.json will hold; see runs.Run
     command: str  # that repeats it
+    start: _head_start.HeadStart | None = None  # what it takes over from another run
 
     @property
     def loop(self) -> LoopConfig:
@@ -66,11 +67,11 @@ class Plan:
 
 def make_plan(
     algorithm: Any, family: Any, *, preset: str = "fast", seeds: tuple[int, ...] = (0,),
-    env_params: dict[str, Any] | None = None, values: dict[str, Any] | None = None,
+    env_params: dict[str, Any] | None = None, values: dict[str, Any] | None = None, start_from: Any = None,
 ) -> Plan:  # fmt: skip
     """Resolve a run. algorithm, family: names or objects. values: fields of the algorithm's Config and of LoopConfig
-    that are not as the preset has them. Raises ValueError for anything unknown, of the wrong type, or out of
-    range."""
+    that are not as the preset has them. start_from: the run whose networks it begins with. Raises ValueError for
+    anything unknown, of the wrong type, or out of range."""
     seeds = check_seeds(seeds)
     env, origin = find_family(family, dict(env_params or {}))
     check_family(env, origin)
@@ -103,8 +104,11 @@ def make_plan(
         "tasks": runs.digest(env),
         "exploration_episodes": exploration_episodes(algorithm),
     }
+    start = _head_start.read(start_from, name, algorithm, env, seeds) if start_from is not None else None
+    if start:
+        config["start_from"], values["start_from"] = start.told, str(start_from)
     command = command_of(name, origin, preset=preset, seeds=seeds, env_params=env_params or {}, values=values)
-    return Plan(algorithm, env, json.loads(json.dumps(config)), command)
+    return Plan(algorithm, env, json.loads(json.dumps(config)), command, start)
 
 
 # ------------------------------------------------------------------------------------------------------- the parts

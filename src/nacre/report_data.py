@@ -94,6 +94,7 @@ class Run:
     def identity(self) -> str:
         """Runs with the same identity differ in nothing but their seeds."""
         kept = {name: self.config.get(name) for name in ("algorithm", "env", "env_params", "preset", "config")}
+        kept["start_from"] = (self.config.get("start_from") or {}).get("env")
         loop = self.config.get("loop") or {}
         return json.dumps([kept, loop.get("env_steps"), loop.get("minutes")], sort_keys=True, default=str)
 

@@ -116,7 +116,9 @@ def flat_config(run: Run) -> dict[str, Any]:
     nested = {
         f"{prefix}{name}": value for prefix, part in parts if isinstance(part, dict) for name, value in part.items()
     }
-    seeds = run.config.get("seeds", run.config.get("seed"))
+    seeds, origin = run.config.get("seeds", run.config.get("seed")), run.config.get("start_from")
+    if origin:
+        top["start_from"] = f"{origin['env']}, {max(origin['env_steps']):,} env steps"
     return {**top, **({} if seeds is None else {"seeds": seeds}), **nested}
 
 

@@ -40,6 +40,8 @@ def subtitle(groups: list[Group]) -> str:
     words = [f"preset {config['preset']}"] if config.get("preset") else []
     if any(seeds):
         words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}")
+    if origin := config.get("start_from"):
+        words.append(f"starts from what {origin['env']} taught in {max(origin['env_steps']):,} env steps")
     return " · ".join(words)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nacre import _checkpoints, _platform, _versions, runs
+from nacre import _checkpoints, _head_start, _platform, _versions, runs
 from nacre._errors import RunError, UserError
 from nacre._loop import Loop
 from nacre._loop_parts import METRICS, Evaluation, Hook, refuse_changes
@@ -26,15 +26,17 @@ __all__ = ["METRICS", "Evaluation", "Hook", "LoopConfig", "resume", "train"]
 def train(
     algorithm: Any, family: Any, *, preset: str = "fast", seed: int = 0, seeds: Sequence[int] | None = None,
     env_steps: int | None = None, minutes: float | None = None, out: str | Path | None = None,
-    env_params: dict[str, Any] | None = None, progress: bool = True, hooks: Sequence[Hook] = (), **values: Any,
+    env_params: dict[str, Any] | None = None, start_from: str | Path | None = None, progress: bool = True,
+    hooks: Sequence[Hook] = (), **values: Any,
 ) -> Any:  # fmt: skip
     """Train and return the agent (of the first seed; `nacre.load` gives the others).
 
     algorithm: a registered name, or an object. family: a registered name, `gymnasium/<id>`, `file.py:name`, or an
     Environment. preset: "fast" or "paper". seeds: train several, one after another or as one program (`vectorise`).
     env_steps, minutes: where to stop, per seed and in all (None: as the preset says). out: the run directory, new or
-    empty; None: a new one below ./runs. env_params: the family's parameters. values: any field of the algorithm's
-    Config or of LoopConfig.
+    empty; None: a new one below ./runs. env_params: the family's parameters. start_from: a run of the same algorithm, on a
+    family with the same observations and actions, whose networks to begin with instead of fresh ones. values: any field of the
+    algorithm's Config or of LoopConfig.
 
     hooks: functions of an `Evaluation` (what was just measured on the test tasks, and with which parameters) that
     return numbers by name; they join the evaluation's line in metrics.jsonl, TensorBoard and the report:
@@ -53,7 +55,9 @@ def train(
     values |= {name: value for name, value in given.items() if value is not None}
     chosen = tuple(seeds) if seeds is not None else (seed,)
     _platform.prepare()
-    plan = make_plan(algorithm, family, preset=preset, seeds=chosen, env_params=env_params, values=values)
+    plan = make_plan(
+        algorithm, family, preset=preset, seeds=chosen, env_params=env_params, values=values, start_from=start_from
+    )
     with as_interrupts():
         run = start(plan, out, hooks=hooks, quiet=not progress)
     return _agent(run)
@@ -103,6 +107,11 @@ def start(
     versions = {**_versions.collect(), "started": time.time()}
     run = runs.create(out, plan.config, versions, command or plan.command, family=plan.env)
     with Lock(run.path):
+        if plan.start:
+            try:
+                _head_start.keep(run, plan.start)
+            except OSError as error:
+                raise RunError(str(error)) from error
         execute(run, hooks=hooks, quiet=quiet, hard=hard)
     return run
 
@@ -137,7 +146,10 @@ def execute(run: runs.Run, *, hooks=(), quiet=False, hard=False) -> None:
                         f"seeds {' '.join(map(str, group))} as one program" if len(group) > 1 else f"seed {group[0]}"
                     )
                     of = f" ({number + 1} of {len(groups)})" if len(groups) > 1 else ""
-                    progress.note(f"training {shown(run.algorithm_name)} on {run.env_name}, {which}{of}, in {run.path}")
+                    begun = f", starting from {origin['run']}" if (origin := run.config.get("start_from")) else ""
+                    progress.note(
+                        f"training {shown(run.algorithm_name)} on {run.env_name}, {which}{of}{begun}, in {run.path}"
+                    )
                     Loop(run, group, progress, stop, tuple(hooks), started).train()
     except Stopped as stopped:
         stopped.run = run

@@ -150,16 +150,16 @@ class Environment(Protocol):
 class Algorithm(Protocol):
     """A frozen dataclass that holds its Config and the EnvSpec; pure functions over pytrees.
 
-    A State has the counters `env_steps` and `updates`, int32 scalars. Metrics are finite scalars by name. Optional:
-    `observes = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps;
-    evaluations and the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run),
-    `minimum_env_steps(env)` (what the first collection takes), `test_episodes` and `test_exploration` (of a meta-test's
-    trial, and of these before it has adapted, where the algorithm says so and not the family), `round_episodes` (so many
-    episodes of a trial, after which it adapts, may be acted at once), `begin_unadapted(params, key, rows)` (a memory for the
-    reference without adaptation, where that is not `begin`'s), `test_acts` (how it acts at meta-test, in words),
-    `trouble(metrics)` (a sentence on what diverged, from metrics that are not finite, or ""), `check_family(env)` (raises
-    ValueError where it lacks what the settings need), `beliefs(params, memory)` (named arrays for pictures),
-    `metrics_help` (name -> Metric).
+    A State has the counters `env_steps` and `updates`, int32 scalars. Metrics are finite scalars by name. Optional: `observes
+    = False` (observe does nothing and need not be called), `collects(phase)` (whether a slice adds env steps; evaluations and
+    the end of a run come before such a one), `grow(state, env, env_steps)` (room for a longer run), `learnt` (names of the
+    State's fields that another run may start from), `minimum_env_steps(env)` (what the first collection takes),
+    `test_episodes` and `test_exploration` (of a meta-test's trial, and of these before it has adapted, where the algorithm
+    says so and not the family), `round_episodes` (so many episodes of a trial, after which it adapts, may be acted at once),
+    `begin_unadapted(params, key, rows)` (a memory for the reference without adaptation, where that is not `begin`'s),
+    `test_acts` (how it acts at meta-test, in words), `trouble(metrics)` (a sentence on what diverged, from metrics that are
+    not finite, or ""), `check_family(env)` (raises ValueError where it lacks what the settings need), `beliefs(params,
+    memory)` (named arrays for pictures), `metrics_help` (name -> Metric).
     """
 
     config: Any

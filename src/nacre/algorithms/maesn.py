@@ -142,6 +142,7 @@ class MAESN(adapting.Adapting):
 
     config: Config
     spec: EnvSpec
+    learnt = ("params",)
     metrics_help = {  # noqa: RUF012  read only
         **adapting.METRICS,
         **outer.METRICS,

@@ -111,6 +111,7 @@ class MAML(adapting.AdaptingPolicy):
 
     config: Config
     spec: EnvSpec
+    learnt = ("params",)
     metrics_help = {  # noqa: RUF012  read only
         **adapting.METRICS,
         **outer.METRICS,

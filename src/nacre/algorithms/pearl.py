@@ -164,6 +164,7 @@ class PEARL:
 
     config: Config
     spec: EnvSpec
+    learnt = ("nets", "prior", "scale")
     observes = False  # nothing changes within an episode
     metrics_help = {  # noqa: RUF012  read only
         **sac.METRICS,

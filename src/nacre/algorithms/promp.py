@@ -95,6 +95,7 @@ class ProMP(adapting.AdaptingPolicy):
 
     config: Config
     spec: EnvSpec
+    learnt = ("params",)
     metrics_help = {  # noqa: RUF012  read only
         **adapting.METRICS,
         "loss/outer": Metric("", "clipped outer loss in the first epoch: minus the mean advantage after adaptation"),

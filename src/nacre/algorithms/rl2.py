@@ -140,6 +140,7 @@ class RL2:
 
     config: Config
     spec: EnvSpec
+    learnt = ("nets", "scale")
     metrics_help = {  # noqa: RUF012  read only
         **ppo.METRICS,
         **METRICS,

@@ -197,6 +197,7 @@ class VariBAD:
 
     config: Config
     spec: EnvSpec
+    learnt = ("params", "scale")
     metrics_help = {  # noqa: RUF012  read only
         **ppo.METRICS,
         **elbo.METRICS,
