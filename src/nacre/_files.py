@@ -8,7 +8,7 @@ from typing import IO, Any
 
 
 @contextlib.contextmanager
-def whole(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """A file to write bytes to, which takes the place of `path` when all is written; if that fails, nothing of it stays.
 
     durable: on the disk before that, for machines that lose power.
@@ -28,6 +28,6 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str, **options: Any) -> None:
-    """UTF-8; as `whole`."""
-    with whole(path, **options) as file:
+    """UTF-8; as `whole_file`."""
+    with whole_file(path, **options) as file:
         file.write(text.encode())

@@ -10,7 +10,7 @@ import numpy as np
 
 from nacre import _checkpoints
 from nacre._errors import UserError
-from nacre._files import whole
+from nacre._files import whole_file
 
 
 def fingerprint(params: Any) -> str:
@@ -22,7 +22,7 @@ def write(path: str | Path, tree: Any, record: dict[str, Any]) -> None:
     """The tree's arrays and a record, whole or not at all. Raises OSError where that is impossible."""
     arrays = _checkpoints.to_host(tree)
     told = json.dumps({**record, "arrays": _checkpoints.describe(arrays)})
-    with whole(Path(path), durable=True) as file:  # a file, since numpy would add its own ending to a name
+    with whole_file(Path(path), durable=True) as file:  # a file, since numpy would add its own ending to a name
         np.savez(file, record=np.array(told), **arrays)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nacre._errors import UserError
-from nacre._files import whole
+from nacre._files import whole_file
 
 FLUSH_SECONDS = 10.0  # after which events are on disk
 
@@ -100,7 +100,7 @@ class Records:
     def write_evaluation(self, env_steps: int, arrays: dict[str, np.ndarray]) -> None:
         """evaluations/<env_steps>.npz, whole or not at all."""
         folder = self.folder / "evaluations"
-        with whole(folder / f"{env_steps}.npz") as file:
+        with whole_file(folder / f"{env_steps}.npz") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _write_events(self, line: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def _readable(path: Path) -> tuple[list[dict[str, Any]], bool]:
         except (ValueError, TypeError):
             continue
     if len(kept) < len(text):
-        with whole(path) as file:
+        with whole_file(path) as file:
             file.write(b"".join(kept))
     return lines, len(kept) < len(text)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from nacre import rollout
 from nacre._errors import UserError
-from nacre._files import whole
+from nacre._files import whole_file
 from nacre.agent import Agent, load
 from nacre.evaluate import evaluation_key
 from nacre.types import exploration_episodes, take_tasks, task_count, trial_episodes
@@ -128,7 +128,7 @@ def write_gif(frames: Iterable[tuple[Any, int]], out: Path) -> Path:
         images.append(image.quantize(colors=256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
         times.append(milliseconds)
     try:
-        with whole(out) as file:
+        with whole_file(out) as file:
             images[0].save(file, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
     except OSError as error:
         raise UserError(f"cannot write the animation to {out}: {error.strerror or error}") from error
