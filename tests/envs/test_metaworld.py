@@ -10,6 +10,7 @@ import pytest
 import nacre
 from nacre.envs.check_env import check_env
 from nacre.envs.registry import make_family
+from nacre.presets.pearl import META_WORLD_TASKS, preset
 
 there = importlib.util.find_spec("metaworld") is not None
 needed = pytest.mark.skipif(not there, reason="Meta-World is not installed: pip install -e '.[metaworld]'")
@@ -121,6 +122,18 @@ def test_ten_classes_to_train_on_and_five_others():
     state, _ = env.reset(jax.random.key(0), env.test_tasks[::50])  # one of each class at once
     state, out = env.step(state, np.zeros((5, 4)), np.ones(5, bool))
     assert out.obs.shape == (5, 39) and np.isfinite(out.reward).all()
+
+
+@needed
+@pytest.mark.parametrize("name", META_WORLD_TASKS)
+def test_pearls_preset_goes_beyond_the_first_episodes(name):
+    """Which are one of 500 env steps for each of 50 goals of every class."""
+    from metaworld import env_dict
+
+    tasks = 50 * len(getattr(env_dict, f"{name.upper()}_V3")["train"])
+    assert tasks == META_WORLD_TASKS[name]
+    settings = preset("fast", name, None)
+    assert settings["initial_steps"] == 500 and settings["env_steps"] >= tasks * 500 + 300_000
 
 
 @needed

@@ -131,19 +131,27 @@ FAST = {
     ),
 }  # fmt: skip
 
-# rewards of 0 to 10 for 500 env steps, so a small reward scale; one initial episode per task. An evaluation takes 75 k env
-# steps, so there are few.
+# Rewards of 0 to 10 for 500 env steps, so a small reward scale, and one initial episode per task. The critic's error is a hundredth
+# of what it is at the paper's scale of rewards, and a KL weight that does not follow lets z say nothing. A reward tells how far a
+# place is, as on the point robot (docs/families/metaworld.md). An evaluation takes 75 k env steps at least, so there are few.
 META_WORLD = dict(
-    _BODY, reward_scale=0.5, decay_updates=60_000, initial_steps=500, prior_steps=500, extra_steps=1000, env_steps=620_000,
-    eval_every=62_000,
+    _BODY, encoder_hidden=(128, 128, 128), reward_scale=0.5, kl_weight=1e-4, factors="matrix", draws="spread", prior="tasks",
+    context_source="buffer", context_batch=60, context_pieces=3, initial_steps=500, prior_steps=500, posterior_steps=500,
+    extra_steps=500,
 )  # fmt: skip
-# One class: a reward tells how far a place is, as on the point robot. The critic's error is a hundredth of what it is at the
-# paper's scale of rewards, and a KL weight that does not follow lets z say nothing (docs/families/metaworld.md).
-META_WORLD_ONE = dict(
-    META_WORLD, encoder_hidden=(128, 128, 128), decay_updates=35_000, latent_size=5, kl_weight=1e-4, factors="matrix",
-    draws="spread", prior="tasks", context_source="buffer", context_batch=60, context_pieces=3, discount=0.9,
-    posterior_steps=500, extra_steps=500, env_steps=350_000, eval_every=170_000,
-)  # fmt: skip
+META_WORLD_ONE = dict(META_WORLD, discount=0.9, decay_updates=35_000, env_steps=350_000, eval_every=170_000)
+# several classes: tasks to train on, whose first episodes alone are most of the env steps
+META_WORLD_TASKS = {"ml10": 500, "ml25": 1250, "ml45": 2250}
+
+
+def meta_world_many(family: str) -> dict:
+    """Of several classes. An evaluation takes 375 k env steps, so there are only a first and a last one."""
+    env_steps = 500 * META_WORLD_TASKS[family] + 375_000
+    return dict(
+        META_WORLD, discount=0.97, decay_updates=60_000, env_steps=env_steps, eval_every=env_steps, eval_repetitions=1
+    )
+
+
 # where a family has no preset of its own: sizes that suit a few to a few dozen numbers, scaled by its horizon
 GENERIC = dict(
     hidden=(128, 128), encoder_hidden=(128, 128), learning_rate=6e-4, batch_size=64, context_batch=100, critic="twin",
@@ -161,9 +169,8 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
         return dict(known[family])
     if name == "fast" and family.startswith("ml1/"):
         return dict(META_WORLD_ONE)
-    if name == "fast" and family in ("ml10", "ml25", "ml45"):
-        # an evaluation takes 375 k env steps at least, so there are only a first and a last one
-        return dict(META_WORLD, eval_every=META_WORLD["env_steps"], eval_repetitions=1)
+    if name == "fast" and family in META_WORLD_TASKS:
+        return meta_world_many(family)
     if family in VARIANTS:
         return dict(known[varied(family)], exploration_episodes=spec.exploration_episodes)
     if name == "paper":
