@@ -182,10 +182,12 @@ def read(path: Path, identity: dict[str, Any]) -> tuple[dict[str, np.ndarray], d
 
 
 def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Those that have entries. Raises CheckpointError where they are not what the record says."""
+    """Raises CheckpointError where they are not what the record says."""
     arrays = {name: np.asarray(x) for name, x in _restore(path, "tree").items()}
-    for name, (shape, _, crc) in record["arrays"].items():
-        if 0 not in shape and (name not in arrays or checksum(arrays[name]) != crc):
+    for name, (shape, dtype, crc) in record["arrays"].items():
+        if 0 in shape:  # Orbax keeps none of these
+            arrays[name] = np.zeros(shape, dtype)
+        elif name not in arrays or checksum(arrays[name]) != crc:
             raise CheckpointError(f"checkpoint {path} is damaged: the array {name} is not what was saved")
     return arrays
 
