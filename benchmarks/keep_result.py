@@ -34,10 +34,17 @@ def evidence(run: Path) -> dict:
     found = json.loads(result.read_text()) if result.exists() else None
     if found and len(found["per_task"]) * len(found["shots"]) > MOST_NUMBERS:  # the intervals are worked out already
         found = {k: v for k, v in found.items() if k not in ("per_task", "task_params", "success_per_task")}
+    command = (run / "command.txt").read_text().strip()
+    origin = config.get("start_from")
+    for written, kept in (
+        (r"--resume \S+", "--resume RUN"),
+        (r" --out \S+", ""),
+        (r"--start-from \S+", "--start-from RUN"),
+    ):
+        command = re.sub(written, kept, command)
     return {
-        "command": re.sub(
-            r" --out \S+", "", re.sub(r"--resume \S+", "--resume RUN", (run / "command.txt").read_text().strip())
-        ),
+        "command": command,
+        **({"start_from": {k: v for k, v in origin.items() if k != "run"}} if origin else {}),
         "algorithm": config["algorithm"], "env": config["env"], "preset": config["preset"], "seeds": config["seeds"],
         "config": config["config"], "loop": config["loop"], "env_params": config["env_params"],
         "versions": {k: v for k, v in versions.items() if k not in ("started", "system")},
