@@ -168,21 +168,24 @@ def load(path: Path, like: Any, identity: dict[str, Any]) -> tuple[Any, dict[str
     Raises CheckpointError if it is missing, truncated, damaged, or does not fit.
     """
     record = read_record(path, identity)
+    if different := difference(layouts(record), like):
+        raise CheckpointError(f"checkpoint {path} is foreign: {different}")
+    return from_host(read_arrays(path, record), like), record
+
+
+def layouts(record: dict[str, Any]) -> dict[str, tuple]:
+    """name -> (shape, dtype) of the arrays that a record tells of."""
+    return {name: (tuple(shape), dtype) for name, (shape, dtype, _) in record["arrays"].items()}
+
+
+def difference(found: dict[str, tuple], like: Any) -> str:
+    """The first layout that is not that of the tree `like`, in words; "" where all are."""
     wanted = {name: _layout(x) for name, x in named(like).items()}
-    found = {name: (tuple(shape), dtype) for name, (shape, dtype, _) in record["arrays"].items()}
-    if wanted != found:
-        raise CheckpointError(f"checkpoint {path} is foreign: {_first_difference(found, wanted)}")
-    return from_host(_read_arrays(path, record), like), record
+    return "" if found == wanted else _first_difference(found, wanted)
 
 
-def read(path: Path, identity: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays by name, and the record, whatever tree they are of. Raises as `load`."""
-    record = read_record(path, identity)
-    return _read_arrays(path, record), record
-
-
-def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Raises CheckpointError where they are not what the record says."""
+def read_arrays(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays by name, whatever tree they are of. Raises CheckpointError where they are not what the record says."""
     arrays = {name: np.asarray(x) for name, x in _restore(path, "tree").items()}
     for name, (shape, dtype, crc) in record["arrays"].items():
         if 0 in shape:  # Orbax keeps none of these
@@ -190,13 +193,6 @@ def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
         elif name not in arrays or checksum(arrays[name]) != crc:
             raise CheckpointError(f"checkpoint {path} is damaged: the array {name} is not what was saved")
     return arrays
-
-
-def difference(arrays: dict[str, Any], like: Any) -> str:
-    """The first array that does not fit into the tree `like`, in words; "" if all do."""
-    wanted = {name: _layout(x) for name, x in named(like).items()}
-    found = {name: _layout(x) for name, x in arrays.items()}
-    return "" if wanted == found else _first_difference(found, wanted)
 
 
 def read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:

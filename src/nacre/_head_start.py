@@ -5,6 +5,7 @@ run, which so stays whole where the other is gone.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,16 @@ def read(path: str | Path, name: str, algorithm: Any, env: Any, seeds: tuple[int
             f"{path} cannot be started from: it was trained on {source.env_name} with {have}, {spec.name} has {need}"
         )
     like = jax.eval_shape(lambda key: _taken(algorithm.init(key, env, 1), fields), jax.random.key(0))
-    found = {seed: _newest(source, _seed_of(source, seed), like) for seed in seeds}
-    steps = {seed: steps for seed, (steps, _) in found.items()}
-    return HeadStart(str(path), source.env_name, steps, {seed: arrays for seed, (_, arrays) in found.items()})
+    together = source.several and source.config["loop"]["vectorise"]  # one checkpoint, seeds along the first axis
+    newest = functools.cache(lambda folder: _newest(source, folder, like, together))  # several seeds may share it
+    steps, arrays = {}, {}
+    for seed in seeds:
+        own = _seed_of(source, seed)
+        place = source.config["seeds"].index(own) if together else 0
+        record, found = newest((source.path if together else source.seed_dir(own)) / runs.STATE)
+        steps[seed] = int(record["loop"]["env_steps"][place])
+        arrays[seed] = {name: x[place] if together else x for name, x in found.items()}
+    return HeadStart(str(path), source.env_name, steps, arrays)
 
 
 def keep(run: runs.Run, start: HeadStart) -> None:
@@ -123,23 +131,22 @@ def _seed_of(source: runs.Run, seed: int) -> int:
     )
 
 
-def _newest(source: runs.Run, seed: int, like: Any) -> tuple[int, dict[str, np.ndarray]]:
-    """The env steps of a seed's newest checkpoint that is whole, and the arrays in it that are asked for."""
-    all_seeds = source.config["seeds"]
-    together = source.several and source.config["loop"]["vectorise"]  # one checkpoint, seeds along the first axis
-    folder = (source.path if together else source.seed_dir(seed)) / runs.STATE
-    place = all_seeds.index(seed) if together else 0
+def _newest(source: runs.Run, folder: Path, like: Any, together: bool) -> tuple[dict, dict[str, np.ndarray]]:
+    """Record and arrays of the newest checkpoint that is whole, of the arrays those that are asked for."""
     trouble = f"{source.path} holds no checkpoint yet; train longer or resume it"
     for label in reversed(_checkpoints.labels(folder)):
+        path = folder / str(label)
         try:
-            arrays, record = _checkpoints.read(folder / str(label), {"algorithm": source.algorithm_name})
+            record = _checkpoints.read_record(path, {"algorithm": source.algorithm_name})
+            told = {n: layout for n, layout in _checkpoints.layouts(record).items() if n.split(".")[0] in like}
+            each = {name: (shape[together:], dtype) for name, (shape, dtype) in told.items()}
+            if different := _checkpoints.difference(each, like):  # before a replay is read for nothing
+                raise UserError(
+                    f"{source.path} cannot be started from: {different}; give the settings that it was trained with"
+                )
+            arrays = _checkpoints.read_arrays(path, record)
         except _checkpoints.CheckpointError as error:
             trouble = str(error)
             continue
-        taken = {name: x[place] if together else x for name, x in arrays.items() if name.split(".")[0] in like}
-        if different := _checkpoints.difference(taken, like):
-            raise UserError(
-                f"{source.path} cannot be started from: {different}; give the settings that it was trained with"
-            )
-        return int(record["loop"]["env_steps"][place]), taken
+        return record, {name: arrays[name] for name in told}
     raise UserError(f"{trouble}; there is nothing to start from")
