@@ -362,7 +362,20 @@ def test_defaults_are_the_familys_protocol(monkeypatch):
     assert {call[:3] for call in calls} == {(3, 2, 3)}  # host families are slower
 
 
+def test_some_of_the_tasks_are_spread_over_all():
+    whole = meta.evaluate(agent(), episodes=2, repetitions=1)
+    assert len(whole.per_task) == 20
+    some = meta.evaluate(agent(), episodes=2, repetitions=1, n_tasks=5)
+    assert some.task_params == whole.task_params[::4] and "5 test tasks" in some.table()
+    np.testing.assert_allclose(some.per_task, whole.per_task[::4], atol=1e-5)  # Stepper does the same in every trial
+    three = meta.evaluate(agent(), episodes=2, repetitions=1, n_tasks=3)
+    assert three.task_params == [whole.task_params[i] for i in (0, 6, 13)]
+    more = meta.evaluate(agent(), episodes=2, repetitions=1, n_tasks=21)  # than there are
+    assert more.to_json() == whole.to_json()
+
+
 @pytest.mark.parametrize("options, message", [
+    ({"n_tasks": 0}, "n_tasks must be at least 1, got 0"),
     ({"split": "validation"}, "split must be 'test' or 'train', got 'validation'"),
     ({"episodes": 0}, "episodes must be at least 1, got 0"),
     ({"repetitions": 0}, "repetitions must be at least 1, got 0"),

@@ -4,6 +4,7 @@ Most tests use an algorithm that does nearly nothing (counting.py), so that they
 """
 
 import dataclasses
+import io
 import json
 import shutil
 import warnings
@@ -16,7 +17,7 @@ import pytest
 
 import nacre
 from counting import Config, Counting
-from nacre import RunError, UserError, _checkpoints, _loop, _memory, _records, runs
+from nacre import RunError, UserError, _checkpoints, _cli_train, _loop, _memory, _records, runs
 from nacre._signals import Stopped
 from nacre.envs.point_robot import PointRobot
 from nacre.train import LoopConfig, go_on, resume, train
@@ -93,6 +94,16 @@ def test_files_of_a_run(whole):
     )
     assert list(path.glob("events.out.tfevents.*"))
     assert not [p for p in path.rglob("*") if p.suffix in (".pkl", ".pickle", ".part")]
+
+
+def test_evaluations_of_some_test_tasks(tmp_path):
+    run = count(tmp_path / "run", eval_tasks=2)
+    assert {len(run.evaluation(at)["tasks/0"]) for at in run.evaluations()} == {2}
+    held_out = np.asarray(run.env.test_tasks)
+    assert np.array_equal(run.evaluation(run.evaluations()[-1])["tasks/0"], held_out[[0, 1]])
+    out = io.StringIO()
+    _cli_train.finish(run, out)  # what ends `nacre train`
+    assert "2 test tasks" in out.getvalue() and "report:" in out.getvalue()
 
 
 def test_lines_of_metrics(whole):

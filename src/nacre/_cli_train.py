@@ -118,7 +118,7 @@ def finish(run: Any, out: Any) -> None:
     from nacre import evaluate, report
 
     print("measuring on the test tasks ...", file=sys.stderr)
-    result = evaluate.evaluate(run)
+    result = evaluate.evaluate(run, n_tasks=run.config["loop"].get("eval_tasks"))
     result.save(run.path / RESULT)
     print(result.table(), file=out)
     try:

@@ -25,6 +25,7 @@ from nacre._progress import Progress
 from nacre._records import Records
 from nacre._settings import LoopConfig
 from nacre._signals import Stop, Stopped
+from nacre.types import spread_tasks
 
 KEEP = 2  # checkpoints of the whole state
 SAVE_SHARE = 0.05  # of the time may go into saving
@@ -44,6 +45,7 @@ class Loop:
     def __post_init__(self):
         self.env, self.algorithm = self.run.env, self.run.algorithm
         self.config = LoopConfig(**self.run.config["loop"])
+        self.test_tasks = spread_tasks(self.env.test_tasks, self.config.eval_tasks)
         self.together = len(self.seeds) > 1
         whole = self.together or not self.run.several
         self.folder = (self.run.path if whole else self.run.seed_dir(self.seeds[0])) / runs.STATE
@@ -277,9 +279,7 @@ class Loop:
         record.next_evaluation = (steps // self.config.eval_every + 1) * self.config.eval_every
         record.evaluated = [steps, min(record.updates)]
         for i, (params, shots, metrics) in enumerate(found):
-            self.records[i].write_evaluation(
-                record.env_steps[i], evaluate.evaluation_arrays(shots, self.env.test_tasks)
-            )
+            self.records[i].write_evaluation(record.env_steps[i], evaluate.evaluation_arrays(shots, self.test_tasks))
             self.write("evaluation", i, metrics)
             origin = {"identity": self.run.identity, "updates": record.updates[i]}
             folder = self.run.seed_dir(self.seeds[i]) / runs.PARAMS
@@ -296,7 +296,7 @@ class Loop:
         params = jax.tree.map(jnp.copy, self.algorithm.params(state))
         self.require_finite(_checkpoints.to_host(params), self.seeds[i], i)
         shots = evaluate.meta_test(
-            self.env, self.algorithm, params, self.env.test_tasks, evaluate.evaluation_key(),
+            self.env, self.algorithm, params, self.test_tasks, evaluate.evaluation_key(),
             episodes=config.eval_episodes, repetitions=config.eval_repetitions,
         )  # fmt: skip
         mean = shots.returns.mean(axis=(0, 1))
@@ -306,7 +306,7 @@ class Loop:
         for hook in self.hooks:
             event = Evaluation(
                 self.run.path, self.seeds[i], record.env_steps[i], record.updates[i], record.seconds, dict(metrics),
-                shots, self.env.test_tasks, self.env, self.algorithm, params,
+                shots, self.test_tasks, self.env, self.algorithm, params,
             )  # fmt: skip
             metrics |= hook(event)
         self.require_finite(metrics, self.seeds[i], i)

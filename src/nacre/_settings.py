@@ -33,12 +33,14 @@ class LoopConfig:
     eval_every: int | None = None  # env steps between evaluations; None: a twentieth of env_steps
     eval_episodes: int | None = None  # episodes of an evaluation trial; None: the family's published protocol
     eval_repetitions: int = 1  # evaluation trials per test task
+    eval_tasks: int | None = None  # most test tasks of an evaluation, evenly spaced among them; None: all
     checkpoint_seconds: float = 60.0  # between checkpoints for --resume; longer where saving takes long
     vectorise: bool | None = None  # train several seeds as one program (families in JAX); None: on a GPU
     tensorboard: bool = True  # write TensorBoard events beside metrics.jsonl
 
     def __post_init__(self):
-        for name in ("env_steps", "minutes", "eval_every", "eval_episodes", "eval_repetitions", "checkpoint_seconds"):
+        positive = "env_steps minutes eval_every eval_episodes eval_repetitions eval_tasks checkpoint_seconds"
+        for name in positive.split():
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")

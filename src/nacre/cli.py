@@ -151,6 +151,7 @@ def evaluate(words: list[str]) -> int:
         "--episodes", type=int, help="episodes of a trial (default: the family's protocol, or the algorithm's)"
     )
     p.add_argument("--repetitions", type=int, help="trials per task and seed (default: 10 in JAX, 2 on the host)")
+    p.add_argument("--n-tasks", type=int, help="at most so many tasks, evenly spaced among them (default: all)")
     p.add_argument("--split", choices=("train", "test"), default="test", help="which tasks (default: test)")
     p.add_argument("--checkpoint", type=int, help="env steps at which parameters were kept (default: the last)")
     p.add_argument("--explore", action="store_true", help="act stochastically, as in training")

@@ -28,6 +28,7 @@ from nacre.types import (
     Params,
     Trajectory,
     exploration_episodes,
+    spread_tasks,
     task_count,
     trial_episodes,
 )
@@ -232,16 +233,16 @@ def members(agent_or_run: Any, checkpoint: int | None) -> list[Member]:
 
 
 def evaluate(
-    agent_or_run: Any, *, episodes: int | None = None, repetitions: int | None = None, split: str = "test",
-    checkpoint: int | None = None, explore: bool = False, seed: int = 0,
+    agent_or_run: Any, *, episodes: int | None = None, repetitions: int | None = None, n_tasks: int | None = None,
+    split: str = "test", checkpoint: int | None = None, explore: bool = False, seed: int = 0,
 ) -> Result:  # fmt: skip
     """Meta-test an agent, or all seeds of a run (or its directory) pooled, with intervals and references.
 
     episodes: of a trial; None: the family's published protocol, or the algorithm's. repetitions: trials per task and
-    seed; None: 10 for families in JAX, 2 on the host. split: "test" or "train" tasks. checkpoint: env steps at which a
-    run's parameters were kept; None: the last. explore: act stochastically. seed: of the evaluation itself; the same
-    gives the same numbers. Raises UserError for values out of range, FloatingPointError for returns that are not
-    finite.
+    seed; None: 10 for families in JAX, 2 on the host. n_tasks: at most so many tasks, evenly spaced in their order;
+    None: all. split: "test" or "train" tasks. checkpoint: env steps at which a run's parameters were kept; None: the
+    last. explore: act stochastically. seed: of the evaluation itself; the same gives the same numbers. Raises UserError
+    for values out of range, FloatingPointError for returns that are not finite.
     """
     if split not in ("test", "train"):
         raise UserError(f"split must be 'test' or 'train', got {split!r}")
@@ -255,7 +256,8 @@ def evaluate(
         "episodes": trial_episodes(agents[0].algorithm) if episodes is None else episodes,
         "repetitions": REPETITIONS[spec.jittable] if repetitions is None else repetitions,
     }
-    tasks = env.test_tasks if split == "test" else env.train_tasks
+    most = None if n_tasks is None else check_count("n_tasks", n_tasks)
+    tasks = spread_tasks(env.test_tasks if split == "test" else env.train_tasks, most)
 
     def shots(agent, reset_memory):
         options = {"explore": explore, "reset_memory": reset_memory, **counts}

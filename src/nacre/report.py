@@ -162,13 +162,13 @@ def title_of(parts: list[list[Group]], names: list[str]) -> str:
 
 
 def test_names(parts: list[list[Group]]) -> list[str]:
-    """The family of each part, with its differing parameters where it is there more than once."""
+    """The family of each part, with what differs in the test where it is there more than once."""
     runs = [groups[0].first for groups in parts]
     families = [run.family for run in runs]
     names = []
     for run in runs:
         same = [other for other in runs if other.family == run.family]
-        differing = [name for name in differences(same) if name.startswith("env.")]
+        differing = [name for name in differences(same) if name.startswith("env.") or name == "eval_tasks"]
         own = label_of(run, differing, len(differing)).replace("env.", "") if families.count(run.family) > 1 else ""
         names.append(f"{run.family} ({own})" if own else run.family)
     return names

@@ -96,15 +96,18 @@ class Run:
         kept = {name: self.config.get(name) for name in ("algorithm", "env", "env_params", "preset", "config")}
         kept["start_from"] = (self.config.get("start_from") or {}).get("env")
         loop = self.config.get("loop") or {}
+        kept["eval_tasks"] = loop.get("eval_tasks")
         return json.dumps([kept, loop.get("env_steps"), loop.get("minutes")], sort_keys=True, default=str)
 
     @property
     def test(self) -> str:
-        """Runs with the same test can stand beside one another: family and parameters, but for those that change no test task."""
+        """Runs with the same test can stand beside one another: family, parameters but for those that change no test task, and
+        how many of the test tasks were evaluated."""
         params = {
             name: value for name, value in (self.config.get("env_params") or {}).items() if name not in NOT_THE_TEST
         }
-        return json.dumps([self.family, params], sort_keys=True, default=str)
+        most = (self.config.get("loop") or {}).get("eval_tasks")
+        return json.dumps([self.family, params, most], sort_keys=True, default=str)
 
     @property
     def newest(self) -> int:

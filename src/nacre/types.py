@@ -225,3 +225,11 @@ def task_count(tasks: Any) -> int:
 def take_tasks(tasks: Any, index: Any) -> Any:
     """The tasks at `index` (an int array); leaves lead with its axes."""
     return jax.tree.map(lambda x: x[index], tasks)
+
+
+def spread_tasks(tasks: Any, most: int | None) -> Any:
+    """At most so many of the tasks, evenly spaced in their order, the first among them; None: all."""
+    n = task_count(tasks)
+    if most is None or most >= n:
+        return tasks
+    return jax.tree.map(lambda x: np.asarray(x)[np.arange(most) * n // most], tasks)

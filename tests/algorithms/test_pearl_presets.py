@@ -6,7 +6,7 @@ from nacre.algorithms.pearl import Config
 from nacre.envs.registry import FAMILIES, VARIANTS, make_family, varied
 from nacre.presets import pearl as presets
 
-LOOP = {"env_steps", "eval_repetitions"}
+LOOP = {"env_steps", "eval_repetitions", "eval_tasks"}
 NOT_OF_PEARL = (  # which the paper does not have
     "grid-navi", "bandit", "tabular-mdp", "wind", "maze", "point-corners", "point-momentum", "point-walls",
     "pendulum", "far-goal", "half-cheetah",
@@ -53,7 +53,7 @@ def test_meta_world_shares_a_preset():
     assert presets.preset("fast", "ml1/reach-v3", spec) == presets.META_WORLD_ONE
     assert presets.preset("fast", "ml1/push-v3", spec) == presets.META_WORLD_ONE
     many = presets.preset("fast", "ml10", spec)
-    assert many["env_steps"] == many["eval_every"] == 625_000 and many["eval_repetitions"] == 1
+    assert many["env_steps"] == 5 * many["eval_every"] == 625_000 and many["eval_tasks"] == 50
     assert many["kl_weight"] == presets.META_WORLD_ONE["kl_weight"] and many["factors"] == "matrix"
     own = ("env_steps", "eval_every")  # of the first episodes of so many tasks more
     most = presets.preset("fast", "ml45", spec)
