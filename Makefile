@@ -27,8 +27,8 @@ lint: $(VENV)/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-	  { echo "Nacre needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is another (or missing). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
+	  { echo "Nacre needs Python 3.11 to 3.14; '$(PYTHON)' is another (or missing). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "Could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 

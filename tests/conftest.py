@@ -12,7 +12,7 @@ from nacre import _platform
 # without optimisations a training takes four times as long: those marked `training` have them. Unknown flags abort the process.
 EMITTERS = "--xla_cpu_use_fusion_emitters"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if _platform.version("jaxlib") in _platform.TESTED and EMITTERS not in os.environ.get("XLA_FLAGS", ""):
+if _platform.version("jaxlib") in _platform.FLAGGED and EMITTERS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EMITTERS}=false".strip()
 
 import jax  # noqa: E402

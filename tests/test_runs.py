@@ -375,7 +375,7 @@ print(np.abs(found - rule(f.astype(float), d.astype(float), g.astype(float))).ma
 """
 
 
-@pytest.mark.skipif(_platform.version("jaxlib") not in _platform.TESTED, reason="of one version of jaxlib")
+@pytest.mark.skipif(_platform.version("jaxlib") not in _platform.FLAGGED, reason="of one version of jaxlib")
 def test_without_the_flag_a_program_is_wrong_and_too_late_is_told():
     free = {
         name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")

@@ -54,8 +54,8 @@ def doctor() -> int:
 
 
 def python() -> str:
-    if not (3, 11) <= sys.version_info[:2] < (3, 14):
-        raise TroubleError(f"{sys.version.split()[0]} is not supported; install Python 3.11, 3.12 or 3.13")
+    if not (3, 11) <= sys.version_info[:2] < (3, 15):
+        raise TroubleError(f"{sys.version.split()[0]} is not supported; install Python 3.11 to 3.14")
     return sys.version.split()[0]
 
 
@@ -133,8 +133,8 @@ def flags() -> str:
     if _platform.version("jax") not in _platform.TESTED:
         tried = ", ".join(sorted(_platform.TESTED))
         raise TroubleError(
-            f"jax {_platform.version('jax')} was not measured with Nacre's flags, which stay off (CPU updates may take "
-            f"15-28 % longer); measured: {tried}"
+            f"jax {_platform.version('jax')} was not measured, and Nacre sets no flags for it; where CPU updates are slow, "
+            f"take one that was: {tried}"
         )
     return given or "none"
 

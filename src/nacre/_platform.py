@@ -15,16 +15,17 @@ from nacre._errors import UserError
 
 # XLA's fusion of CPU operations into library calls costs 15-28 % of a feed-forward update, and in jaxlib 0.10.2 computes some
 # programs wrongly (tests/test_runs.py has one). An empty value switches it off. Unknown flags abort the process, so this is done
-# only for versions of JAX that were tried.
+# only for versions of JAX that were tried. 0.12.0.1 is right and as fast without.
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
-TESTED = frozenset({"0.10.2"})
+FLAGGED = frozenset({"0.10.2"})
+TESTED = FLAGGED | {"0.12.0.1"}
 CACHE_SECONDS = 0.0  # every program: families on the host start with some 200 small ones, 0.03 s each
 
 
 def set_flags(environ: dict[str, str] | os._Environ = os.environ) -> None:
-    """Switch the library fusion off, unless the user has set that flag or JAX is of another version than was tried."""
+    """Switch the library fusion off where JAX needs that, unless the user has set that flag."""
     flags = environ.get("XLA_FLAGS", "")
-    if FUSION_FLAG in flags or version("jax") not in TESTED or version("jaxlib") not in TESTED:
+    if FUSION_FLAG in flags or version("jax") not in FLAGGED or version("jaxlib") not in FLAGGED:
         return
     if started():
         warnings.warn(

@@ -183,7 +183,7 @@ def test_without_inner_steps_latents_are_learnt_as_the_policy_is():
 def test_bad_options():
     for options, words in (
         (dict(latent_size=0), "latent_size"), (dict(episodes_per_step=1), "at least 2"), (dict(kl_weight=-1.0), "kl_weight"),
-        (dict(inner_rate=0.0), "inner_rate"),
+        (dict(inner_rate=0.0), "inner_rate"), (dict(test_episodes_per_step=1), "test_episodes_per_step must be at least 2"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             maesn(**options)

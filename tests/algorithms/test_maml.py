@@ -22,6 +22,7 @@ from nacre.algorithms.promp import ProMP
 from nacre.algorithms.promp import Seen as ProSeen
 from nacre.distributions import Actions
 from nacre.envs.point_robot import PointRobot
+from nacre.evaluate import meta_test
 from nacre.types import Discrete, EnvSpec, Trajectory
 from nacre.updates import adapting, inner, outer
 
@@ -93,6 +94,17 @@ def raveled(tree):
 
 
 # ------------------------------------------------------------------------------------------------- steps of optimisation
+
+
+@pytest.mark.parametrize("agent", [maml, promp])
+@pytest.mark.parametrize("activation, by_hand", [("tanh", np.tanh), ("relu", lambda x: np.maximum(x, 0.0))])
+def test_the_policys_network(agent, activation, by_hand):
+    env = FAMILIES["continuous"]
+    policy = agent(env, activation=activation, action_range=2.0).init(KEY, env, 0).params.policy
+    obs = np.random.default_rng(0).normal(size=(7, env.spec.obs_size)).astype(np.float32)
+    (first, last), (shift, bias) = ([np.asarray(x) for x in part] for part in (policy.net.weights, policy.net.biases))
+    expected = (by_hand(obs @ first + shift) @ last + bias) / 2.0
+    np.testing.assert_allclose(policy(obs).raw, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_conjugate_gradients_solve():
@@ -347,6 +359,19 @@ def test_meta_test_takes_as_many_steps_as_it_may_and_later_ones_shorter():
     np.testing.assert_allclose(flat[2] - flat[1], 0.5 * (raveled(first(same.adapted))[0] - flat[1]), atol=1e-6)
     np.testing.assert_array_equal(flat[3], flat[2])
     assert (np.asarray(memories[3].steps) == 2).all()
+
+
+@pytest.mark.parametrize("agent", [maml, promp])
+def test_rounds_of_meta_test_may_have_other_numbers_of_episodes(agent):
+    env = FAMILIES["continuous"]
+    other, plain = agent(env, test_episodes_per_step=5), agent(env)
+    assert (plain.test_episodes, plain.test_exploration) == (6, 3)
+    assert (other.test_episodes, other.test_exploration) == (10, 5)
+    state = begun(plain, env)
+    shots = meta_test(env, other, state.params, env.test_tasks, KEY, episodes=10)
+    assert (shots.beliefs["steps"][0, :, 0, 0] == [0] * 5 + [1] * 5).all() and shots.beliefs["moved"][0, -1].min() > 0
+    trained = [one.iterate(state, env, KEY, "iteration")[0].params for one in (plain, other)]
+    jax.tree.map(np.testing.assert_array_equal, *trained)
 
 
 def test_it_acts_stochastically_until_its_last_step():

@@ -104,7 +104,8 @@ def test_paper_presets_of_gradient_agents_count_their_env_steps():
     assert values["env_steps"] == 501 * 320_000 and values["surrogate"] == "ratio"
     assert promp.preset("paper", "cheetah-vel", spec)["env_steps"] == 501 * 320_000
     assert maml.preset("paper", "ant-goal", spec)["env_steps"] == 501 * 480_000
-    assert maml.preset("paper", "maml/cheetah-dir", spec)["test_steps"] == 3
+    own = maml.preset("paper", "maml/cheetah-dir", spec)
+    assert own["test_steps"] == 3 and own["hidden"] == (100, 100) and own["activation"] == "relu"
     assert promp.preset("paper", "walker-params", spec)["kl_target"] == 0.01
     assert e_maml.preset("paper", "cheetah-dir", spec)["surrogate"] == "score"
     for one, name in ((maml, "maml"), (promp, "promp"), (e_maml, "e-maml")):

@@ -47,6 +47,7 @@ class Config:
     inner_reward: Literal["train", "seen"] = "train"  # of meta-training; seen: what meta-test has
     episodes_per_step: int = 50  # P: of a round
     test_steps: int = 0  # inner steps that meta-test takes at most; 0: as many as meta-training
+    test_episodes_per_step: int = 0  # episodes of a round of meta-test; 0: as in meta-training
     start: Literal["prior", "tasks"] = "prior"  # of meta-test; tasks: as all training tasks' latents spread (ours)
     later_rate: float = 0.5  # by which meta-test multiplies alpha at each step from the third on
     kl_weight: float = 0.1  # of the divergence of latents before adaptation from N(0, I)
@@ -68,14 +69,15 @@ class Config:
             self,
             positive="latent_size action_range initial_std least_std inner_rate episodes_per_step trust_region learning_rate "
                      "latent_learning_rate epochs clip tasks_per_iteration later_rate",
-            not_negative="inner_steps test_steps damping kl_weight",
+            not_negative="inner_steps test_steps test_episodes_per_step damping kl_weight",
             fraction="discount gae_decay",
             layers="hidden",
         )  # fmt: skip
-        if self.episodes_per_step < 2:
-            raise ValueError(
-                "episodes_per_step must be at least 2: an inner step learns from which z went better than others"
-            )
+        for name in ("episodes_per_step", "test_episodes_per_step"):
+            if getattr(self, name) == 1:
+                raise ValueError(
+                    f"{name} must be at least 2: an inner step learns from which z went better than others"
+                )
 
 
 class Latent(NamedTuple):
@@ -193,8 +195,8 @@ class MAESN(adapting.Adapting):
         """The same latent for every task, and nothing seen."""
         c = self.config
         start = self.prior(()) if c.start == "prior" else together(params.latents)
-        noise = jax.random.normal(key, (rows[0], c.episodes_per_step, c.latent_size))
-        nothing = inner.nothing(self.spec, rows[0], c.episodes_per_step)
+        noise = jax.random.normal(key, (rows[0], self.round_episodes, c.latent_size))
+        nothing = inner.nothing(self.spec, rows[0], self.round_episodes)
         zero = jnp.zeros(rows[0], jnp.int32)
         start = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows[0], *x.shape)), start)
         return Memory(start, noise, nothing, zero, zero)
@@ -209,7 +211,7 @@ class MAESN(adapting.Adapting):
 
     def adapt(self, params: Params, memory: Memory, episodes: Trajectory, key: Array) -> Memory:  # L7
         """Remember episodes [N, E, T]; move each task's latent where they complete a round."""
-        return inner.by_rounds(memory, episodes, self.config.episodes_per_step, partial(self._step, params.rates, key))
+        return inner.by_rounds(memory, episodes, self.round_episodes, partial(self._step, params.rates, key))
 
     def _step(self, rates: Rates, key: Array, memory: Memory) -> Memory:
         credit = self.credit_of(memory.seen, memory.seen.reward)
@@ -268,7 +270,7 @@ class MAESN(adapting.Adapting):
         c = self.config
         task_key, begin_key, trial_key = jax.random.split(key, 3)
         chosen, tasks = draw_training_tasks(env, task_key, c.tasks_per_iteration)  # L2
-        memory = self.begin(state.params, begin_key, (c.tasks_per_iteration, c.episodes_per_step))
+        memory = self.training.begin(state.params, begin_key, (c.tasks_per_iteration, c.episodes_per_step))
         memory = memory._replace(adapted=jax.tree.map(lambda x: x[chosen], state.params.latents))
         privileged = c.inner_reward == "train"
         rounds, memories, metrics = adapting.collect(

@@ -35,7 +35,8 @@ class Config:
     """Bare defaults: MAML as ProMP's authors run it (ProMP, run_scripts/maml_run_mujoco.py), inner steps by the score function as
     the paper has them."""
 
-    hidden: tuple[int, ...] = (64, 64)  # tanh
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
     action_range: float = (
         10.0  # of the policy's numbers that stands for the environment's bounds (ProMP's action scale)
     )
@@ -48,6 +49,7 @@ class Config:
     first_order: bool = False  # the gradient of an inner step counts as a constant
     episodes_per_step: int = 20  # P: of a round
     test_steps: int = 0  # inner steps that meta-test takes at most; 0: as many as meta-training
+    test_episodes_per_step: int = 0  # episodes of a round of meta-test; 0: as in meta-training
     later_rate: float = 1.0  # by which meta-test multiplies alpha after its first step
     outer: Literal["trpo", "ppo", "gradient"] = "trpo"
     trust_region: float = 0.01  # delta: most that the mean divergence from the adapted policies before may be
@@ -71,7 +73,7 @@ class Config:
             self,
             positive="action_range initial_std least_std inner_rate episodes_per_step trust_region learning_rate epochs clip "
                      "tasks_per_iteration later_rate",
-            not_negative="inner_steps test_steps damping exploration_weight",
+            not_negative="inner_steps test_steps test_episodes_per_step damping exploration_weight",
             fraction="discount gae_decay",
             layers="hidden",
         )  # fmt: skip
@@ -128,7 +130,7 @@ class MAML(adapting.AdaptingPolicy):
     def adaptation(self) -> inner.Adaptation:  # L3, L7
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        return inner.Adaptation(c.surrogate, credit, c.episodes_per_step, self.steps, c.later_rate)
+        return inner.Adaptation(c.surrogate, credit, self.round_episodes, self.steps, c.later_rate)
 
     @property
     def learner(self) -> outer.Outer:
@@ -137,7 +139,9 @@ class MAML(adapting.AdaptingPolicy):
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c = self.config
-        policy = Policy(self.spec, c.hidden, c.action_range, c.initial_std, c.least_std, key=key)
+        policy = Policy(
+            self.spec, c.hidden, c.action_range, c.initial_std, c.least_std, key=key, tanh=c.activation == "tanh"
+        )
         params = Params(policy, Rates(policy, c.inner_rate, c.learnt_rates))
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(params, self.learner.adam.init(params), *counters)
@@ -182,7 +186,7 @@ class MAML(adapting.AdaptingPolicy):
         c = self.config
         task_key, trial_key = jax.random.split(key)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
-        memory = self.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
+        memory = self.training.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
         rounds, _, metrics = adapting.collect(env, self, state.params, memory, tasks, trial_key)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}

@@ -35,7 +35,8 @@ from nacre.updates.trials import draw_tasks
 class Config:
     """Bare defaults: the official code's (run_scripts/pro-mp_run_mujoco.py)."""
 
-    hidden: tuple[int, ...] = (64, 64)  # tanh
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
     action_range: float = 10.0  # of the policy's numbers that stands for the environment's bounds
     initial_std: float = 1.0  # in that range
     least_std: float = 1e-6
@@ -44,6 +45,7 @@ class Config:
     learnt_rates: bool = False  # one alpha for each number, meta-trained
     episodes_per_step: int = 20  # P: of a round
     test_steps: int = 0  # inner steps that meta-test takes at most; 0: as many as meta-training
+    test_episodes_per_step: int = 0  # episodes of a round of meta-test; 0: as in meta-training
     later_rate: float = 1.0  # by which meta-test multiplies alpha after its first step
     learning_rate: float = 1e-3  # Adam
     epochs: int = 5
@@ -64,7 +66,7 @@ class Config:
             self,
             positive="action_range initial_std least_std inner_steps inner_rate episodes_per_step learning_rate epochs clip "
                      "tasks_per_iteration later_rate",
-            not_negative="test_steps kl_weight kl_target",
+            not_negative="test_steps test_episodes_per_step kl_weight kl_target",
             fraction="discount gae_decay",
             layers="hidden",
         )  # fmt: skip
@@ -118,7 +120,7 @@ class ProMP(adapting.AdaptingPolicy):
     def adaptation(self) -> inner.Adaptation:  # L3, L8
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)
-        return inner.Adaptation("ratio", credit, c.episodes_per_step, self.steps, c.later_rate)
+        return inner.Adaptation("ratio", credit, self.round_episodes, self.steps, c.later_rate)
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -126,7 +128,9 @@ class ProMP(adapting.AdaptingPolicy):
 
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c = self.config
-        policy = Policy(self.spec, c.hidden, c.action_range, c.initial_std, c.least_std, key=key)
+        policy = Policy(
+            self.spec, c.hidden, c.action_range, c.initial_std, c.least_std, key=key, tanh=c.activation == "tanh"
+        )
         params = Params(policy, Rates(policy, c.inner_rate, c.learnt_rates))
         counters = (jnp.zeros((), jnp.int32) for _ in range(2))
         return State(params, self.adam.init(params), jnp.full(c.inner_steps, c.kl_weight), *counters)
@@ -185,7 +189,7 @@ class ProMP(adapting.AdaptingPolicy):
         c = self.config
         task_key, trial_key = jax.random.split(key)
         tasks = draw_tasks(env, c.tasks, task_key, c.tasks_per_iteration)  # L2
-        memory = self.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
+        memory = self.training.begin(state.params, trial_key, (c.tasks_per_iteration, c.episodes_per_step))
         rounds, _, metrics = adapting.collect(env, self, state.params, memory, tasks, trial_key)  # L3, L4
         state, more = _learn(self, state, rounds)
         return state, {**metrics, **more}

@@ -30,8 +30,8 @@ VECTOR = 6  # numbers of the longest task vector
 BENCHMARKS = {"ml10": "ML10", "ml25": "ML25", "ml45": "ML45"}
 TASK_NAMES = ("class", *(f"{what} {axis} (m)" for what in ("object", "goal") for axis in "xyz"))
 MISSING = (
-    "{name} needs Meta-World: pip install -e '.[metaworld]'. It brings MuJoCo 3.3.0, which its rewards depend on, so it "
-    "excludes newer ones and their MJX (the extra mjx); an environment of its own is the simplest"
+    "{name} needs Meta-World: pip install -e '.[metaworld]', with Python below 3.14. It brings MuJoCo 3.3.0, which its "
+    "rewards depend on, so it excludes newer ones and their MJX (the extra mjx); an environment of its own is the simplest"
 )
 
 

@@ -1,5 +1,5 @@
 """MAML's configuration per benchmark. `paper`: the baseline of the PEARL paper (ProMP branch full_code, trpo_run_sweep.py and the
-sweeps of its paper), whose inner steps are by ratios; for MAML's own families its own settings (maml_rl), with ProMP's network.
+sweeps of its paper), whose inner steps are by ratios; for MAML's own families its own settings and network (maml_rl).
 `fast`: ours."""
 
 from nacre.types import EnvSpec
@@ -11,23 +11,22 @@ _DIFFERENT = {
     "walker-params": dict(inner_rate=0.05), "hopper-params": dict(inner_rate=0.05),
 }  # fmt: skip
 PAPER = {name: dict(surrogate="ratio", iterations=501) | _DIFFERENT.get(name, {}) for name in _LOCOMOTION}
-# Meta-test takes up to three steps, from the second on by half of alpha (test_maml_*.py).
-PAPER |= {
-    name: dict(surrogate="score", action_range=1.0, damping=1e-5, test_steps=3, later_rate=0.5, iterations=800)
-    for name in ("maml/cheetah-dir", "maml/cheetah-vel")
-}
+# maml_rl: meta-test takes up to three steps, from the second on by half of alpha (test_maml_*.py).
+_OWN = dict(hidden=(100, 100), activation="relu", surrogate="score", action_range=1.0, damping=1e-5, later_rate=0.5)
+PAPER |= {name: dict(_OWN, test_steps=3, iterations=800) for name in ("maml/cheetah-dir", "maml/cheetah-vel")}
 # Point navigation, five columns of returns in its test_maml_point.py: before a step and after each of four.
-PAPER["maml/point-robot"] = dict(
-    surrogate="score", action_range=1.0, damping=1e-5, inner_rate=0.5, test_steps=4, later_rate=0.5, iterations=100,
-)  # fmt: skip
+PAPER["maml/point-robot"] = dict(_OWN, inner_rate=0.5, test_steps=4, test_episodes_per_step=40, iterations=100)
 # ProMP's points: its own settings for MAML (run_scripts/maml_run_mujoco.py; branch full_code, experiments/all_envs_eval).
 PAPER |= {
     "point-corners": dict(surrogate="score", iterations=1001),
     "point-momentum": dict(surrogate="score", inner_steps=3, iterations=1001),
 }
 FAST = {
-    # MAML's own first step; of the second 0.4 lands nearer than half
-    "maml/point-robot": dict(action_range=1.0, inner_rate=0.5, test_steps=2, later_rate=0.4, env_steps=5_000_000),
+    # MAML's own network, first step and rounds of meta-test; of the second step 0.3 lands nearer than half
+    "maml/point-robot": dict(
+        hidden=(100, 100), activation="relu", action_range=1.0, inner_rate=0.5, test_steps=2, test_episodes_per_step=40,
+        later_rate=0.3, env_steps=2_500_000,
+    ),
     # Four tasks, so few of them suffice for more iterations; smaller inner steps hardly move what is paid so rarely.
     "point-corners": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_400_000),
     "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=30_000_000),

@@ -38,17 +38,25 @@ class Adapting:
         return memory._replace(steps=jnp.full_like(memory.steps, self.steps))
 
     @property
+    def training(self) -> "Adapting":
+        """Itself in meta-training, where what is differentiated is `inner_steps` whole steps: how many episodes and steps meta-test
+        takes, and of what size, is not for there."""
+        plain = dataclasses.replace(self.config, test_steps=0, later_rate=1.0, test_episodes_per_step=0)
+        return dataclasses.replace(self, config=plain)
+
+    @property
     def round_episodes(self) -> int:
-        return self.config.episodes_per_step
+        """Of meta-test, and of `training`."""
+        return self.config.test_episodes_per_step or self.config.episodes_per_step
 
     @property
     def test_episodes(self) -> int:
         """Of a trial: a round for each step, and one after the last."""
-        return self.config.episodes_per_step * (self.steps + 1)
+        return self.round_episodes * (self.steps + 1)
 
     @property
     def test_exploration(self) -> int:
-        return self.config.episodes_per_step * self.steps
+        return self.round_episodes * self.steps
 
     def params(self, state: Any) -> Any:
         return state.params
@@ -105,13 +113,8 @@ def collect(
     env: Environment, algorithm: Any, params: Any, memory: Any, tasks: Any, key: Array, *, train_reward: bool = False
 ) -> tuple[tuple[Trajectory, ...], tuple[Any, ...], dict[str, Array]]:  # fmt: skip
     """A round of episodes before each inner step and one after the last -> rounds [N, P, T], the memory at the beginning of each,
-    metrics. train_reward: inner steps see that instead of what the agent sees.
-
-    What is differentiated is `inner_steps` whole steps, so the step-size schedule and the number of steps of meta-test are not
-    for here.
-    """
-    c = algorithm.config
-    algorithm = dataclasses.replace(algorithm, config=dataclasses.replace(c, test_steps=0, later_rate=1.0))
+    metrics. memory: begun by the algorithm's `training`. train_reward: inner steps see that instead of what the agent sees."""
+    algorithm, c = algorithm.training, algorithm.config
     keys = jax.random.split(key, 1 + 2 * c.inner_steps)
     rounds, memories = [], [memory]
     for k in range(c.inner_steps + 1):
