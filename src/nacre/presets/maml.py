@@ -31,7 +31,7 @@ FAST = {
     "point-corners": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=2_400_000),
     "point-momentum": dict(inner_rate=1.0, tasks_per_iteration=12, env_steps=30_000_000),
     "point-walls": dict(inner_rate=1.0, env_steps=6_000_000),
-}
+}  # fmt: skip
 TASKS, EPISODES = 40, 20
 
 
