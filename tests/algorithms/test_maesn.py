@@ -151,6 +151,20 @@ def test_an_episode_has_one_z_and_a_new_round_has_new_ones():
     assert (mean(first) != mean(first._replace(count=first.count + 1))).any(), "each episode of a round has its own z"
 
 
+def test_episodes_that_earn_the_same_move_nothing():
+    """Their advantages differ by rounding alone, which must not count as a standard deviation of one."""
+    env = SparsePointRobot(n_train=6, n_test=3, horizon=100)
+    agent = MAESN(Config(**TINY), env.spec)
+    params = agent.params(jax.jit(lambda: agent.init(KEY, env, 0))())
+    memory = agent.begin(params, KEY, (3, 4))
+    data, _ = jax.jit(lambda m: rollout.episode(env, agent, params, m, env.test_tasks, KEY, episodes=4))(memory)
+    credit_of = jax.jit(agent.credit_of)
+    same = jnp.full_like(data.reward, -4.9)
+    assert jnp.abs(credit_of(data, same)).max() < 0.2
+    better = same.at[:, 2].add(0.5)
+    np.testing.assert_allclose(credit_of(data, better)[:, 2], 3**0.5, atol=0.1)
+
+
 def test_step_sizes_at_meta_test():
     """Whole for two steps, then halved each time; none after the last."""
     agent = maesn(test_steps=4)

@@ -558,6 +558,17 @@ def test_linear_baseline_sees_what_the_policy_sees():
     assert np.abs(found * seen.weight).max() < 0.02 < np.abs(seen.train_reward).max()
 
 
+def test_linear_baseline_of_many_things_that_stand_still():
+    """Of 120 numbers that never change float32 finds no solution for some tasks; they take a larger ridge, the others do not."""
+    rng, tasks, n = np.random.default_rng(0), 6, 400
+    still = np.repeat(rng.normal(size=(tasks, 1, 120)), n, axis=1)
+    obs = np.concatenate([still, rng.normal(size=(tasks, n, 3))], axis=2).astype(np.float32)
+    time = np.tile(np.arange(100.0, dtype=np.float32), (tasks, n // 100))
+    returns = -500.0 * (1.0 - 0.99 ** (100.0 - time))
+    found = np.asarray(jax.jit(baselines.linear)(obs, time, returns, np.ones_like(time)))
+    assert np.abs(found - returns).max() < 1.0  # of 317; NaN once
+
+
 @pytest.mark.parametrize("what", ["one-hot", "constant", "beyond the clip", "zero"])
 def test_linear_baseline_where_features_coincide(what):
     """As a float64 solution has it: there is one, and it is finite."""

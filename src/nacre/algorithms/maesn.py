@@ -31,6 +31,11 @@ from nacre.updates import adapting, inner, outer, ppo
 from nacre.updates.inner import Policy, Rates, Round
 from nacre.updates.trials import draw_training_tasks
 
+# Where all episodes of a round earn the same, their advantages differ by rounding, in float32 by up to 1e-3 of an env step's
+# standard deviation (episodes that differ: by about 1). Standardised to 1, that would move latents at random; the official code
+# has float64.
+NOISE = 0.03
+
 
 @dataclass(frozen=True)
 class Config:
@@ -227,7 +232,7 @@ class MAESN(adapting.Adapting):
         """Episodes [N, P, T] -> [N, P] the advantages of their first env steps, standardised over the round: the official code's
         measure of an episode's z."""
         first = self.credit.round(data, reward).advantage[..., 0]
-        return jax.vmap(ppo.standardised)(first, jnp.ones_like(first))
+        return jax.vmap(partial(ppo.standardised, least=NOISE))(first, jnp.ones_like(first))
 
     def moved(self, rates: Rates, scale: Array | float, latent: Latent, z: Array, credit: Array) -> Latent:  # L3
         """One task's latent after a gradient step on a round, differentiable in rates and latent; what was drawn is data."""

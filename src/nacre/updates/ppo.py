@@ -50,10 +50,10 @@ def mean_of(x: Array, weight: Array) -> Array:
     return (x * weight).sum() / jnp.maximum(weight.sum(), 1e-8)
 
 
-def standardised(x: Array, weight: Array) -> Array:
-    """Mean 0 and standard deviation 1 over what counts."""
+def standardised(x: Array, weight: Array, least: float = 1e-4) -> Array:
+    """Mean 0 and standard deviation 1 over what counts; differences well below `least` stay small."""
     mean = mean_of(x, weight)
-    return (x - mean) / jnp.sqrt(mean_of((x - mean) ** 2, weight) + 1e-8)
+    return (x - mean) / jnp.sqrt(mean_of((x - mean) ** 2, weight) + least**2)
 
 
 def clipped(ratio: Array, advantage: Array, clip: float) -> Array:
