@@ -179,6 +179,11 @@ class MAESN(adapting.Adapting):
         """Inner steps of a meta-test's trial."""
         return self.config.test_steps or self.config.inner_steps
 
+    @property
+    def round_episodes(self) -> int:
+        """Of meta-test, before each inner step and after the last."""
+        return self.config.test_episodes_per_step or self.config.episodes_per_step
+
     def init(self, key: Array, env: Environment, env_steps: int) -> State:
         c = self.config
         policy_key, latent_key = jax.random.split(key)

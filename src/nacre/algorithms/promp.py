@@ -117,6 +117,11 @@ class ProMP(adapting.AdaptingPolicy):
         return self.config.test_steps or self.config.inner_steps
 
     @property
+    def round_episodes(self) -> int:
+        """Of meta-test, before each inner step and after the last."""
+        return self.config.test_episodes_per_step or self.config.episodes_per_step
+
+    @property
     def adaptation(self) -> inner.Adaptation:  # L3, L8
         c = self.config
         credit = inner.Credit(c.discount, c.gae_decay, c.standardise, c.baseline)

@@ -24,11 +24,12 @@ class Params(eqx.Module):
 
 class Adapting:
     """What agents that adapt by gradients promise in the same way (nacre.types.Algorithm). They have a config, a spec, and say how
-    many gradient steps meta-test takes at most (`steps`)."""
+    many gradient steps meta-test takes at most (`steps`), and after how many episodes each (`round_episodes`)."""
 
     config: Any
     spec: EnvSpec
     steps: int
+    round_episodes: int
     observes = False
     test_acts = "stochastic until the last step, then deterministic"  # it learns from the differences between actions
 
@@ -43,11 +44,6 @@ class Adapting:
         takes, and of what size, is not for there."""
         plain = dataclasses.replace(self.config, test_steps=0, later_rate=1.0, test_episodes_per_step=0)
         return dataclasses.replace(self, config=plain)
-
-    @property
-    def round_episodes(self) -> int:
-        """Of meta-test, and of `training`."""
-        return self.config.test_episodes_per_step or self.config.episodes_per_step
 
     @property
     def test_episodes(self) -> int:
