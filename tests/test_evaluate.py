@@ -430,6 +430,14 @@ def test_table_of_a_long_trial():
     assert len({len(line) for line in lines[1:-2]}) == 1  # columns line up
 
 
+def test_digits_follow_what_agents_can_have_not_what_random_actions_lose():
+    references = {"random": [-97.25] * 3, "still": None, "oracle": [0.789] * 3, "no_adaptation": [0.25] * 3}
+    changes = dict(shots=[0.1, 0.567, 0.601], references=references, exploration_episodes=1)
+    lines = result_of(3, **changes).table().splitlines()
+    assert lines[3].split() == ["1", "0.567", "0.000", "to", "2.000", "-97.250", "0.789", "0.250"]
+    assert lines[5].split() == ["1-2", "0.584", "-97.250", "0.789", "0.250"]
+
+
 def test_table_without_an_oracle_and_of_three_shots():
     references = {"random": [-3.0] * 3, "still": None, "oracle": None, "no_adaptation": [-1.0] * 3}
     lines = result_of(3, references=references, exploration_episodes=2, seeds=[0, 1]).table().splitlines()
