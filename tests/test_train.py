@@ -17,7 +17,7 @@ import pytest
 
 import nacre
 from counting import Config, Counting
-from nacre import RunError, UserError, _checkpoints, _cli_train, _loop, _memory, _records, runs
+from nacre import RunError, UserError, _checkpoints, _cli_train, _loop, _memory, _progress, _records, runs
 from nacre._signals import Stopped
 from nacre.envs.point_robot import PointRobot
 from nacre.train import LoopConfig, go_on, resume, train
@@ -168,6 +168,19 @@ def test_progress_without_a_terminal(tmp_path, capsys):
         assert words in err
     count(tmp_path / "quiet", progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_measurement_says_what_it_is_at(tmp_path, capsys, monkeypatch):
+    run = count(tmp_path / "run", progress=False)
+    nacre.evaluate(run, tell=_progress.Measuring())
+    assert capsys.readouterr().err.splitlines() == ["measuring on the test tasks ..."]
+    monkeypatch.setattr(_progress, "LINE_SECONDS", -1.0)
+    nacre.evaluate(run, tell=_progress.Measuring("train"))
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "measuring on the train tasks ..." and rest[0] == "measuring the agent without adaptation ..."
+    assert rest[1:] == [
+        f"measuring {who} ..." for who in ("random actions", "the zero action", "the oracle", "the agent")
+    ]
 
 
 def test_minutes_end_a_run_which_goes_on_by_env_steps(tmp_path):

@@ -115,10 +115,10 @@ def measured(run: Any) -> bool:
 
 def finish(run: Any, out: Any) -> None:
     """The table of returns, result.json and the report. What fails here leaves the run as it is."""
-    from nacre import evaluate, report
+    from nacre import _progress, evaluate, report
 
-    print("measuring on the test tasks ...", file=sys.stderr)
-    result = evaluate.evaluate(run, n_tasks=run.config["loop"].get("eval_tasks"))
+    n_tasks = run.config["loop"].get("eval_tasks")
+    result = evaluate.evaluate(run, n_tasks=n_tasks, tell=_progress.Measuring())
     result.save(run.path / RESULT)
     print(result.table(), file=out)
     try:

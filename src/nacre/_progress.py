@@ -13,6 +13,18 @@ LINE_SECONDS = 10.0  # between lines without a terminal
 WINDOW = 60.0  # seconds over which rates are taken
 
 
+class Measuring:
+    """For `tell` of nacre.evaluate: says what a long measurement is at, and of a short one only that it began."""
+
+    def __init__(self, split: str = "test"):
+        print(f"measuring on the {split} tasks ...", file=sys.stderr, flush=True)
+        self._begun = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        if time.monotonic() - self._begun > LINE_SECONDS:
+            print(f"measuring {what} ...", file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counters of one training, shown now and then. quiet: warnings and nothing else."""
 

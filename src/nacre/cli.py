@@ -163,7 +163,7 @@ def evaluate(words: list[str]) -> int:
     given = vars(p.parse_args(words))
     path, as_json, save = given.pop("run"), given.pop("json"), given.pop("save")
     with quiet_output() as out, mistakes():
-        from nacre import _platform
+        from nacre import _platform, _progress
         from nacre.evaluate import evaluate
         from nacre.runs import open_run
 
@@ -175,7 +175,7 @@ def evaluate(words: list[str]) -> int:
             raise UserError(
                 "--save is for a whole run as it stands, on its test tasks: leave --split, --checkpoint and seed-N out"
             )
-        result = evaluate(run, **given)
+        result = evaluate(run, **given, tell=_progress.Measuring(given["split"]))
     if save:
         result.save(run.path / "result.json")
     print(json.dumps(result.to_json()) if as_json else result.table(), file=out)

@@ -5,6 +5,7 @@ seen in the trial, and is never told the task. Evaluation's env steps are counte
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,10 +182,11 @@ class Oracle:
 
 
 def references(
-    env: Environment, tasks: Any, key: Key, *, episodes: int, repetitions: int = 1
-) -> dict[str, list[float] | None]:
+    env: Environment, tasks: Any, key: Key, *, episodes: int, repetitions: int = 1,
+    tell: Callable[[str], None] = lambda what: None,
+) -> dict[str, list[float] | None]:  # fmt: skip
     """Mean return per shot of policies that do not learn: `random` (uniform actions), `still` (the zero action, where
-    the bounds hold it), `oracle` (knows the task); None where the family has none."""
+    the bounds hold it), `oracle` (knows the task); None where the family has none. tell: as in `evaluate`."""
     spec = env.spec
     at_rest = isinstance(spec.action, Box) and all(
         low <= 0 <= high for low, high in zip(spec.action.low, spec.action.high, strict=True)
@@ -197,6 +199,7 @@ def references(
     found: dict[str, list[float] | None] = dict.fromkeys(actors)
     for name, actor in actors.items():
         if actor is not None:
+            tell({"random": "random actions", "still": "the zero action", "oracle": "the oracle"}[name])
             again = jax.random.clone(key)  # the same starts for everyone who acts episode by episode
             shots = meta_test(env, actor, (), tasks, again, episodes=episodes, repetitions=repetitions)
             found[name] = shots.returns.mean(axis=(0, 1)).tolist()
@@ -235,14 +238,15 @@ def members(agent_or_run: Any, checkpoint: int | None) -> list[Member]:
 def evaluate(
     agent_or_run: Any, *, episodes: int | None = None, repetitions: int | None = None, n_tasks: int | None = None,
     split: str = "test", checkpoint: int | None = None, explore: bool = False, seed: int = 0,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> Result:  # fmt: skip
     """Meta-test an agent, or all seeds of a run (or its directory) pooled, with intervals and references.
 
     episodes: of a trial; None: the family's published protocol, or the algorithm's. repetitions: trials per task and
     seed; None: 10 for families in JAX, 2 on the host. n_tasks: at most so many tasks, evenly spaced in their order;
     None: all. split: "test" or "train" tasks. checkpoint: env steps at which a run's parameters were kept; None: the
-    last. explore: act stochastically. seed: of the evaluation itself; the same gives the same numbers. Raises UserError
-    for values out of range, FloatingPointError for returns that are not finite.
+    last. explore: act stochastically. seed: of the evaluation itself; the same gives the same numbers. tell: is told who
+    acts next, for progress. Raises UserError for values out of range, FloatingPointError for returns that are not finite.
     """
     if split not in ("test", "train"):
         raise UserError(f"split must be 'test' or 'train', got {split!r}")
@@ -260,11 +264,13 @@ def evaluate(
     tasks = spread_tasks(env.test_tasks if split == "test" else env.train_tasks, most)
 
     def shots(agent, reset_memory):
+        of_seed = f", seed {agent.seed}" if len(agents) > 1 else ""
+        tell(f"the agent{' without adaptation' if reset_memory else ''}{of_seed}")
         options = {"explore": explore, "reset_memory": reset_memory, **counts}
         return meta_test(env, agent.algorithm, agent.params, tasks, evaluation_key(seed), **options)
 
     fixed = np.stack([shots(agent, True).returns for agent in agents])  # [S, R, N, K]
-    known = references(env, tasks, evaluation_key(seed), **counts)
+    known = references(env, tasks, evaluation_key(seed), tell=tell, **counts)
     found = [shots(agent, False) for agent in agents]
     success = None if found[0].success is None else np.stack([of_seed.success for of_seed in found])
     returns = np.stack([of_seed.returns for of_seed in found])

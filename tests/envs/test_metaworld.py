@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import time
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import nacre
 from nacre.envs.check_env import check_env
+from nacre.envs.metaworld import told_if_slow
 from nacre.envs.registry import make_family
 from nacre.presets.pearl import META_WORLD_TASKS, preset
 
@@ -32,6 +34,15 @@ def test_without_the_package_the_error_says_what_to_install(name):
 
 def vectors(tasks):
     return np.array([pickle.loads(task.data)["rand_vec"] for task in tasks])
+
+
+def test_what_is_waited_for_is_told_only_if_it_is_slow(capsys):
+    with told_if_slow("goals ...", seconds=60.0):
+        pass
+    assert capsys.readouterr().err == ""
+    with told_if_slow("goals ...", seconds=0.01):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "goals ...\n"
 
 
 @needed

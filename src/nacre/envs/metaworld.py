@@ -9,11 +9,14 @@ has 39 numbers: hand (3), gripper, two objects (7 each); the same one env step b
 Object positions are a part of it, so it tells as much of the task as the benchmark lets it. Episodes take 500 env steps.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import pickle
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -85,10 +88,23 @@ def without_objects(obs: np.ndarray) -> np.ndarray:
     return obs
 
 
+@contextlib.contextmanager
+def told_if_slow(text: str, seconds: float = 3.0) -> Iterator[None]:
+    """Says on standard error what is waited for, if it takes longer."""
+    timer = threading.Timer(seconds, print, [text], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def inner(self: Any) -> GymnasiumFamily:
     """The family that does the work."""
     metaworld = load(self.name)
-    benchmark = self.benchmark(metaworld)
+    with told_if_slow(f"Meta-World draws the goals of {self.name}, about a second for each of its classes ..."):
+        benchmark = self.benchmark(metaworld)
     train, test = (
         np.stack([vector(task) for task in tasks]) for tasks in (benchmark.train_tasks, benchmark.test_tasks)
     )
