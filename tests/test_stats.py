@@ -43,7 +43,7 @@ def test_crossed_interval_is_that_of_all_resamples():
     np.testing.assert_allclose(stats.interval(values, rng(), resamples=20_000), expected, atol=0.15)
 
 
-def test_stratified_interval_is_that_of_all_resamples():
+def test_stratified_interval_is_that_of_all_resamples():  # for users with a training run per task
     values = np.array([[0.0, 10], [1, 30]])
     every = [0.25 * (values[a, 0] + values[b, 0] + values[c, 1] + values[d, 1])
              for a, b, c, d in itertools.product(range(2), repeat=4)]  # fmt: skip
@@ -52,6 +52,30 @@ def test_stratified_interval_is_that_of_all_resamples():
         assert (found == value).mean() == pytest.approx(every.count(value) / 16, abs=0.015)
     ends = stats.interval(values, rng(), scheme="stratified", resamples=20_000)
     np.testing.assert_allclose(ends, np.quantile(every * 200, [0.025, 0.975]))
+
+
+def test_where_tasks_are_all_there_are_whole_seeds_are_drawn():
+    values = np.array([[0.0, 10], [1, 30], [5, 40]])
+    every = [values[list(s)].mean() for s in itertools.product(range(3), repeat=3)]
+    found = np.array([draw.mean() for draw in stats.draws(values, rng(), "seeds", 20_000)])
+    for value in sorted(set(every)):
+        assert np.isclose(found, value).mean() == pytest.approx(every.count(value) / 27, abs=0.015)
+    np.testing.assert_allclose(stats.of_means(values, rng(), True), [values[0].mean(), values[2].mean()])
+    # tasks that differ, in the same way for all seeds, leave nothing open
+    np.testing.assert_array_equal(stats.of_means(np.array([[0.0, 9.0]] * 3), rng(), True), [4.5, 4.5])
+
+
+def test_what_a_seed_does_to_all_tasks_does_not_average_out():
+    """Coverage where seeds differ and tasks do not: that of a bootstrap over 8 numbers, not a fraction of it."""
+    effects = [rng(seed).normal(size=(8, 1)) + np.zeros((1, 20)) for seed in range(200)]
+    ends = [stats.of_means(values, rng(1), True, 300) for values in effects]
+    assert 0.82 <= np.mean([low <= 0 <= high for low, high in ends]) <= 0.97
+
+
+def test_improvement_where_tasks_are_all_there_are():
+    x, y = np.array([[1.0, 0.0]] * 3), np.array([[0.0, 1.0]] * 3)  # better on one of two tasks, always
+    np.testing.assert_array_equal(stats.improvement_interval(x, y, rng(), all_tasks=True), [0.5, 0.5])
+    np.testing.assert_array_equal(stats.improvement_interval(x, y, rng()), [0.0, 1.0])
 
 
 def test_seeds_and_tasks_are_both_drawn_and_stay_paired():
@@ -119,7 +143,7 @@ def test_difference_interval_is_blind_to_how_hard_tasks_are():
     (lambda: stats.interval([[1.0, 2.0]], rng(), level=95), "level must lie between 0 and 1, got 95"),
     (lambda: stats.interval([[1.0, 2.0]], rng(), resamples=0), "resamples must be at least 1"),
     (lambda: stats.interval([[1.0, 2.0]], rng(), scheme="stratified"), "at least 2, got 1"),
-    (lambda: stats.interval([[1.0, 2.0]], rng(), scheme="paired"), "'crossed' or 'stratified', got 'paired'"),
+    (lambda: stats.interval([[1.0, 2.0]], rng(), scheme="paired"), "'seeds' or 'stratified', got 'paired'"),
     (lambda: stats.difference_interval(np.zeros((2, 3)), np.zeros((2, 4)), rng()), r"\(2, 3\) and \(2, 4\)"),
     (lambda: stats.improvement(np.zeros((2, 3)), np.zeros((2, 4))), r"\(2, 3\) and \(2, 4\)"),
 ])  # fmt: skip

@@ -47,8 +47,8 @@ def difference(group: Group, first: Group) -> Difference:
     mean, better = float(x.mean() - y.mean()), stats.improvement(x, y)
     if x.size == y.size == 1 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return Difference(group.label, mean, np.full(2, np.nan), better, np.full(2, np.nan))
-    options = {"resamples": RESAMPLES}
-    apart = stats.difference_interval(x, y, np.random.default_rng(0), all_tasks=group.all_tasks, **options)
-    return Difference(
-        group.label, mean, apart, better, stats.improvement_interval(x, y, np.random.default_rng(0), **options)
+    options = {"all_tasks": group.all_tasks, "resamples": RESAMPLES}
+    apart, sure = (
+        of(x, y, np.random.default_rng(0), **options) for of in (stats.difference_interval, stats.improvement_interval)
     )
+    return Difference(group.label, mean, apart, better, sure)
