@@ -53,7 +53,9 @@ def test_what_is_tried_is_rolled_back_and_all_that_was_acted_is_kept():
     after, metrics = jax.jit(lambda s, k: algorithm.lesson(s, ENV, k))(state, KEY)
     assert_same(after.learning, state.learning)
     assert metrics["trial/moved"] > 0 and int(after.updates) == 0
-    assert_same(after.explorer, state.explorer, same=False)
+    assert_same(after.explorer, state.explorer)  # the first meta-reward has nothing to be above
+    again, _ = jax.jit(lambda s, k: algorithm.lesson(s, ENV, k))(after, jax.random.key(1))
+    assert_same(again.explorer, after.explorer, same=False)
     # D0 is part of an episode, D1 two whole ones, and so is what pi acted
     assert int(after.env_steps) == int(after.replay.total[0]) == algorithm.minimum_env_steps(ENV) == 8 + 24 + 24
     kept = replay.unpack(after.replay, after.replay.store[:56])
@@ -135,19 +137,38 @@ def test_the_teachers_gradient_is_that_of_the_expected_meta_reward(kind):
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_meta_rewards_count_by_their_running_mean_and_deviation(baseline):
+    """Mean and deviation are those under the weights that shares of 1, 1/2, 0.4, 0.4, ... leave to each reward."""
     algorithm = make(meta_baseline=baseline, meta_memory=0.4)
-    state, mean, square = algorithm.init(KEY, ENV, 200), 0.0, 0.0
+    state, weights, rewards = algorithm.init(KEY, ENV, 200), np.zeros(0), np.array([3.0, -1.0, 4.0, 0.5])
     seen = jax.tree.map(lambda x: x[:, :, :3], _nothing(algorithm))
-    for k, reward in enumerate([3.0, -1.0, 4.0, 0.5]):
+    for k, reward in enumerate(rewards):
+        before = weights @ rewards[:k]
         share = max(0.4, 1 / (k + 1))
-        square += share * ((reward - mean) ** 2 - square)
-        expected = (reward - mean * baseline) / square**0.5
-        mean += share * (reward - mean)
+        weights = np.append((1 - share) * weights, share)
+        mean = weights @ rewards[: k + 1]
+        deviation = (weights @ (rewards[: k + 1] - mean) ** 2) ** 0.5
         state, metrics = algorithm.instruct(state, seen, jnp.asarray(reward))
-        np.testing.assert_allclose(metrics["meta/advantage"], expected, rtol=1e-5)
-    assert (
-        Scale(*(jnp.zeros(()) for _ in range(3))).include(jnp.asarray(0.0), 0.1).square == 0
-    )  # no reward, no division by zero
+        expected = (reward - before * baseline) / deviation if k else 0.0
+        np.testing.assert_allclose(metrics["meta/advantage"], expected, rtol=1e-4)
+
+
+def test_a_running_deviation_is_that_of_the_rewards_however_far_from_zero_they_are():
+    rewards = np.random.default_rng(0).normal(9.0, 1.0, 20)
+    scale = Scale(*(jnp.zeros(()) for _ in range(3)))
+    for k, reward in enumerate(rewards):
+        scale = scale.include(jnp.asarray(reward), 0.0)
+        np.testing.assert_allclose(scale.square, rewards[: k + 1].var(), rtol=1e-3, atol=1e-4)
+    assert Scale(*(jnp.zeros(()) for _ in range(3))).include(jnp.asarray(0.0), 0.1).square == 0
+
+
+def test_the_first_meta_reward_teaches_nothing():
+    algorithm = make(meta_memory=0.05)
+    state = algorithm.init(KEY, ENV, 200)
+    after, metrics = algorithm.instruct(
+        state, jax.tree.map(lambda x: x[:, :, :3], _nothing(algorithm)), jnp.asarray(9.0)
+    )
+    assert metrics["meta/advantage"] == 0.0
+    np.testing.assert_array_equal(after.explorer.log_std, state.explorer.log_std)
 
 
 def _nothing(algorithm):
@@ -158,7 +179,7 @@ def _nothing(algorithm):
 
 def test_the_teachers_deviation_stays_in_its_range():
     algorithm = make(teacher_rate=10.0)
-    state = algorithm.init(KEY, ENV, 200)
+    state, _ = algorithm.instruct(algorithm.init(KEY, ENV, 200), _nothing(algorithm), jnp.zeros(()))
     for reward, bound in (
         (1.0, 0.02),
         (-1.0, 2.0),

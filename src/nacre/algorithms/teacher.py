@@ -224,6 +224,8 @@ class Teacher:
         advantage = reward - state.scale.mean if c.meta_baseline else reward
         if c.normalise:
             advantage = advantage / jnp.sqrt(scale.square + 1e-8)
+        if c.meta_baseline or c.normalise:  # of the first one there is nothing to be above, and no deviation
+            advantage = jnp.where(state.scale.count > 0, advantage, 0.0)
         gradient = eqx.filter_grad(self.teacher_loss)(state.explorer, policy, seen, advantage)
         change, optimiser = self.adam.update(gradient, state.optimiser, state.explorer)
         explorer = optax.apply_updates(state.explorer, change).held()

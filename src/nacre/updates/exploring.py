@@ -53,16 +53,17 @@ class Noise(eqx.Module):
 
 
 class Scale(eqx.Module):
-    """Running mean and deviation of rewards, of which the newest has at least a given share."""
+    """Running mean and deviation of rewards, of which the newest has at least a given share. One reward has no deviation."""
 
     count: Array
     mean: Array
-    square: Array  # mean squared deviation
+    square: Array  # mean squared deviation from the mean
 
     def include(self, reward: Array, share: float) -> "Scale":
         share = jnp.maximum(share, 1.0 / (self.count + 1.0))
         off = reward - self.mean
-        return Scale(self.count + 1.0, self.mean + share * off, self.square + share * (off**2 - self.square))
+        # off is from the mean before: of its square, the new mean leaves (1 - share) (Welford 1962, with shares)
+        return Scale(self.count + 1.0, self.mean + share * off, (1.0 - share) * (self.square + share * off**2))
 
 
 @dataclass(frozen=True)
