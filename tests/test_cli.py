@@ -159,6 +159,7 @@ def test_the_doctor_finds_what_is_broken(capsys, monkeypatch):
     (["train", "pearl", "point-robot", "--latent", "gaussean"], "'gaussean'.*'gaussian'"),
     (["train", "pearl", "point-robot", "--discount", "3"], "discount must lie in .*got 3.0"),
     (["train", "pearl", "point-robot", "--env.horizon", "0"], "horizon must be at least 1, got 0"),
+    (["train", "varibad", "grid-navi", "--preset", "paper", "--env-steps", "5000"], "first collection of varibad.*6720"),
     (["train", "pearl", "point-robot", "--env-steps", "10"], "first collection of pearl.*--env-steps 16000"),
     (["train", "pearl", "point-robot", "--env-steps", "0"], "env_steps must be positive and finite, got 0"),
     (["train", "pearl", "point-robot", "--seeds", "0", "0"], "seed 0 is given more than once"),

@@ -61,6 +61,8 @@ def test_paper_presets_are_the_official_ones():
             {k: v for k, v in varibad.preset("paper", family, spec).items() if k not in LOOP},
         )
         assert values.tasks_per_iteration * 400 == 16 * each and values.value_weight == 0.125
+    sparse = varibad.preset("paper", "sparse-point-robot", spec)  # 16 x 200, and whole minibatches
+    assert abs(sparse["tasks_per_iteration"] * sparse["episodes"] * 20 - 3200) <= 60 * sparse["updates_per_epoch"] / 2
     assert varibad.preset("paper", "varibad/ant-dir", spec) == varibad.preset("paper", "ant-dir", spec)
     with pytest.raises(ValueError, match="paper has no bandit"):
         varibad.preset("paper", "bandit", spec)
@@ -103,7 +105,7 @@ def test_paper_presets_of_gradient_agents_count_their_env_steps():
     values = maml.preset("paper", "cheetah-vel", spec)
     assert values["env_steps"] == 501 * 320_000 and values["surrogate"] == "ratio"
     assert promp.preset("paper", "cheetah-vel", spec)["env_steps"] == 501 * 320_000
-    assert maml.preset("paper", "ant-goal", spec)["env_steps"] == 501 * 480_000
+    assert maml.preset("paper", "ant-goal", spec)["env_steps"] == 501 * 320_000
     own = maml.preset("paper", "maml/cheetah-dir", spec)
     assert own["test_steps"] == 3 and own["hidden"] == (100, 100) and own["activation"] == "relu"
     assert promp.preset("paper", "walker-params", spec)["kl_target"] == 0.01

@@ -254,11 +254,13 @@ def test_learning_sees_what_acting_saw(family, options):
     np.testing.assert_allclose(log_prob[valid], batch.extras["log_prob"][valid], atol=1e-4)
 
 
-@pytest.mark.parametrize(("reset", "kept"), [("trial", True), ("episode", False)])
-def test_memory_lasts_as_long_as_it_should(reset, kept):
+@pytest.mark.parametrize(
+    ("reset", "fed", "kept"), [("trial", True, True), ("episode", True, False), ("episode", False, False)]
+)
+def test_memory_lasts_as_long_as_it_should(reset, fed, kept):
     """What the first episode paid changes what is done in the second, unless episodes begin anew."""
     env = FAMILIES["discrete"]
-    rl2 = make(env, memory_reset=reset, input_reset=True)
+    rl2 = make(env, memory_reset=reset, input_reset=fed, input_obs=not fed)
     nets, data = trials(rl2, env)
     only_first = np.float32(np.arange(rl2.trial_episodes) == 0).reshape(-1, 1, 1, 1)
     other = data._replace(reward=np.asarray(data.reward) + 5.0 * only_first * np.asarray(data.valid))

@@ -49,7 +49,7 @@ class Config:
     image_features: int = 64  # numbers that they make of an image
     input_obs: bool = False  # the core sees the observation before, too, to which the action and reward before belong
     hidden: tuple[int, ...] = ()  # layers between the core and each head
-    memory_reset: Literal["trial", "episode"] = "trial"  # when h is forgotten; episode: no meta-learning
+    memory_reset: Literal["trial", "episode"] = "trial"  # when all before is forgotten; episode: no meta-learning
     input_reset: bool = False  # the first step of an episode sees zeros instead of the action, reward and end before it
     advantages: Literal["trial", "episode"] = "trial"  # trial: credit crosses episodes
     baseline: Literal["learnt", "linear"] = "learnt"  # linear: fitted to each task's returns, as in rllab and ProMP
@@ -248,7 +248,7 @@ class RL2:
         before = jnp.concatenate([action, reward[..., None], over[..., None]], axis=-1)
         if self.config.input_obs:
             before = jnp.concatenate([obs_before, before], axis=-1)
-        if self.config.input_reset:
+        if self.config.input_reset or self.config.memory_reset == "episode":  # what is fed is a memory, too
             before = before * begun[..., None]
         return jnp.concatenate([obs, before], axis=-1)
 

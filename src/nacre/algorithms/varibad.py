@@ -395,7 +395,7 @@ class VariBAD:
     # --------------------------------------------------------------------------------------------- the schedule
 
     def minimum_env_steps(self, env: Environment) -> int:
-        return self.iteration_env_steps
+        return (-(-self.config.initial_env_steps // self.iteration_env_steps) + 1) * self.iteration_env_steps
 
     def check_family(self, env: Environment) -> None:
         require_regret(env, self.config.learn_from)

@@ -28,6 +28,12 @@ def preset(name: str, family: str, spec: EnvSpec) -> dict:
     if name == "paper" and family not in PAPER:
         raise ValueError(f"maesn's paper has no {family}; it has {', '.join(PAPER)}. Use the preset fast")
     if name == "paper":
-        return dict(test_steps=TEST_STEPS, env_steps=ITERATIONS * TASKS * EPISODES * 2 * spec.horizon)
+        # each step of meta-test on 10,000 env steps of a body, as officially
+        rounds = EPISODES if family == "sparse-point-robot" else 10_000 // spec.horizon
+        return dict(
+            test_steps=TEST_STEPS,
+            test_episodes_per_step=rounds,
+            env_steps=ITERATIONS * TASKS * EPISODES * 2 * spec.horizon,
+        )
     body = (family in PAPER and family != "sparse-point-robot") or not spec.jittable  # jittable with --backend mjx
     return dict(FAST_BODY) if body else FAST | dict(env_steps=16_000_000)

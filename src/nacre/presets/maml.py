@@ -7,7 +7,7 @@ from nacre.types import EnvSpec
 _LOCOMOTION = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-dir-2d", "ant-goal", "ant-goal-no-contact", "humanoid-dir",
                "walker-params", "hopper-params")  # fmt: skip
 _DIFFERENT = {
-    "ant-goal": dict(inner_steps=2), "ant-goal-no-contact": dict(inner_steps=2), "humanoid-dir": dict(hidden=(128, 128)),
+    "humanoid-dir": dict(hidden=(128, 128)),
     "walker-params": dict(inner_rate=0.05), "hopper-params": dict(inner_rate=0.05),
 }  # fmt: skip
 PAPER = {name: dict(surrogate="ratio", iterations=501) | _DIFFERENT.get(name, {}) for name in _LOCOMOTION}

@@ -1,5 +1,6 @@
 """RL^2's configuration per benchmark. `paper`: on bandits and MDPs its own, with a public reproduction's PPO for its TRPO; on
-bodies the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and rl2_config.json). `fast`: ours."""
+bodies the baseline of the PEARL paper (ProMP branch full_code, rl2_run_sweep.py and rl2_config.json), which the point robots, that
+it does not have, take over. `fast`: ours."""
 
 from nacre.types import EnvSpec
 
