@@ -13,6 +13,7 @@ from nacre import rollout
 from nacre.algorithms.maesn import MAESN, Config, Latent
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.updates import adapting, outer
+from nacre.updates.trials import draw_training_tasks
 
 KEY = jax.random.key(0)
 ENV = SparsePointRobot(n_train=6, n_test=3, horizon=8, radius=1.0)
@@ -192,6 +193,19 @@ def test_without_inner_steps_latents_are_learnt_as_the_policy_is():
     gradient = jax.jit(jax.grad(lambda p: outer.mean_over_tasks(lambda s: agent.losses(p, s), seen)[0]))(params)
     assert jnp.abs(gradient.latents.mean[4]).min() > 0 and not gradient.rates.each.mean.any()
     assert agent.test_episodes == 8
+
+
+@pytest.mark.parametrize("kind", ["ppo", "trpo"])
+def test_latents_of_tasks_that_are_not_played_stay(kind):
+    agent = maesn(outer=kind)
+    state = agent.init(KEY, ENV, 0)
+    for i in range(3):  # Adam's moments remember earlier iterations
+        key = jax.random.fold_in(KEY, i)
+        chosen = set(np.asarray(draw_training_tasks(ENV, jax.random.split(key, 3)[0], 3)[0]).tolist())
+        after, _ = agent.iterate(state, ENV, key, "iteration")
+        moved = np.abs(np.asarray(after.params.latents.mean - state.params.latents.mean)).max(axis=1) > 0
+        assert set(np.flatnonzero(moved)) == chosen and len(chosen) < 6
+        state = after
 
 
 def test_bad_options():

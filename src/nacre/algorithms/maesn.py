@@ -306,6 +306,10 @@ def _learn(algorithm, state, chosen, rounds, memories):
     env_steps = sum(data.valid.sum() for data in rounds).astype(jnp.int32)
     step = algorithm.learner.step(algorithm.losses, algorithm.said, state.params, state.optimiser, seen)
     params, optimiser, metrics = step
+    # Adam's moments would move the latents of tasks that were not played as well, which was most of how latents moved
+    played = jnp.zeros(len(params.latents.mean), bool).at[chosen].set(True)[:, None]
+    latents = jax.tree.map(lambda new, old: jnp.where(played, new, old), params.latents, state.params.latents)
+    params = Params(params.policy, params.rates, latents)
     kl = jax.tree.map(lambda x: x[chosen], params.latents).kl_to_prior.mean()
     metrics |= {"latent/kl": kl, "latent/rate": (params.rates.each.mean.mean() + params.rates.each.log_std.mean()) / 2}
     return State(params, optimiser, state.env_steps + env_steps, state.updates + 1), metrics
