@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import synthetic
 from nacre import plotting, report
 from nacre import report_figures as figures
 from nacre._errors import UserError
+from nacre.algorithms.registry import algorithm_class, shown
 from nacre.envs.point_robot import SparsePointRobot
 from nacre.report_data import metric_series, read_run
 from nacre.report_summary import Curve, group_runs, learning_curve
@@ -474,3 +476,12 @@ def test_browser_paints_light_and_dark(tmp_path, browser, runs):
         strips = pixels.reshape(10, 500, 1100, 3)
         assert (strips.std(axis=(1, 2, 3)) > 5).sum() >= 8  # something is drawn nearly everywhere
     assert pictures["light"].mean() > 200 and pictures["dark"].mean() < 80
+
+
+def test_metrics_of_one_name_and_two_meanings_are_told_apart():
+    """In the order of the runs, not of a set; the unit is left out where units differ."""
+    groups = [SimpleNamespace(first=SimpleNamespace(algorithm=name)) for name in ("varibad", "pearl", "varibad")]
+    unit, meaning = report.metric_help(groups)["loss/policy"]
+    first, second = (algorithm_class(name).metrics_help["loss/policy"] for name in ("varibad", "pearl"))
+    assert meaning == f"{first.meaning}; of {shown('pearl')}: {second.meaning}"
+    assert unit == (first.unit if first.unit == second.unit else "")

@@ -183,6 +183,15 @@ def test_a_long_measurement_says_what_it_is_at(tmp_path, capsys, monkeypatch):
     ]
 
 
+def test_a_trained_run_without_its_state_is_refused_and_keeps_its_metrics(tmp_path):
+    run = count(tmp_path / "run", progress=False)
+    before = (run.path / "metrics.jsonl").read_bytes()
+    shutil.rmtree(run.path / "checkpoints" / "state")
+    with pytest.raises(UserError, match=r"was trained, and the state to go on from .* is not there"):
+        resume(run.path, progress=False)
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
 def test_minutes_end_a_run_which_goes_on_by_env_steps(tmp_path):
     run = count(tmp_path / "run", env_steps=10_000, minutes=1e-5)
     assert run.metrics()[-1]["env_steps"] <= 40

@@ -322,9 +322,9 @@ def same_settings(run: Any, words: list[str]) -> tuple[int | None, bool]:
     ]
     loop = registry.make_config(LoopConfig, config["loop"])
     own = registry.make_config(registry.config_class(run.algorithm_name), config["config"])
-    seeds = tuple(config["seeds"])
+    seeds, preset = tuple(config["seeds"]), run.preset or "fast"
     origin = (config.get("start_from") or {}).get("run")
-    options = RunOptions(preset=run.preset, seed=seeds[0], seeds=seeds if len(seeds) > 1 else (), start_from=origin)
+    options = RunOptions(preset=preset, seed=seeds[0], seeds=seeds if len(seeds) > 1 else (), start_from=origin)
     params = params_class(run.env_name) if config["env_from"] == "name" else None
     start = (
         params(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["env_params"].items()})

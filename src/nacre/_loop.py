@@ -20,7 +20,7 @@ import numpy as np
 
 from nacre import _checkpoints, _head_start, evaluate, runs
 from nacre._errors import RunError, UserError
-from nacre._loop_parts import Evaluation, Hook, Record, fold, refuse_changes
+from nacre._loop_parts import Evaluation, Hook, Record, fold, refuse_changes, refuse_lost_state
 from nacre._progress import Progress
 from nacre._records import Records
 from nacre._settings import LoopConfig
@@ -111,6 +111,8 @@ class Loop:
 
     def _restore(self) -> Any:
         labels = _checkpoints.labels(self.folder)
+        if not labels:
+            refuse_lost_state(self.run, self.seeds)
         trouble = []
         for label in reversed(labels):
             path = self.folder / str(label)

@@ -57,6 +57,23 @@ class Record:
     finished: list = field(default_factory=list)  # env_steps and minutes that training ended at
 
 
+def refuse_lost_state(run: Any, seeds: tuple[int, ...]) -> None:
+    """Raise UserError where a run was trained and the state to go on from is not there: to begin anew would empty its metrics."""
+    loop = run.config["loop"]
+    for seed in seeds:
+        trained = max(run.checkpoints(seed), default=0)
+        try:
+            last = run.metrics(seed)[-1]
+            long = last["seconds"] + last["evaluation_seconds"] > loop["checkpoint_seconds"] + 60
+        except (OSError, ValueError, KeyError, IndexError):
+            long = False
+        if long or trained >= loop["env_steps"] or (trained and (run.path / "result.json").exists()):
+            raise UserError(
+                f"{run.path} was trained, and the state to go on from (checkpoints/state) is not there: put it back, or start a "
+                f"new run with the command in {run.path / 'command.txt'}. What is there can be evaluated and stays as it is"
+            )
+
+
 def fold(key: Key, name: str) -> Key:
     """A key of its own for each purpose."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)

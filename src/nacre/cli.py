@@ -175,6 +175,10 @@ def evaluate(words: list[str]) -> int:
             raise UserError(
                 "--save is for a whole run as it stands, on its test tasks: leave --split, --checkpoint and seed-N out"
             )
+        if save and given["explore"]:
+            raise UserError(
+                "--save is for the measurement that reports show, which acts as at meta-test: leave --explore out"
+            )
         result = evaluate(run, **given, tell=_progress.Measuring(given["split"]))
     if save:
         result.save(run.path / "result.json")

@@ -320,12 +320,11 @@ def own_tasks(seed: Any) -> np.ndarray:
 def add_metrics(page: Page, groups: list[Group], suffix: str) -> None:
     units = metric_help(groups)
     section = Section("metrics", f"Training metrics{suffix}")
-    seeds = "" if all(len(group.seeds) == 1 for group in groups) else " The first seed is shown."
-    caption = f"Faint: as logged; strong: moving mean.{seeds} Scales are logarithmic where values span two decades."
+    first = "" if all(len(group.seeds) == 1 for group in groups) else " The first seed is shown."
+    caption = f"Faint: as logged; strong: moving mean.{first} Scales are logarithmic where values span two decades."
     drawing = {name: unit for name, (unit, _) in units.items()}
     section.figures += page.draw("Training metrics", caption, figures.training_metrics, groups, drawing)
-    if not section.figures:
-        section.text = "Nothing was logged yet."
+    section.text = section.text if section.figures else "Nothing was logged yet."
     logged = {name for group in groups if group.seeds for name in metric_series(group.seeds[0])[1]}
     section.glossary = [(name, *units[name]) for name in sorted(logged) if name in units]
     page.sections.append(section)
@@ -339,10 +338,13 @@ LOOP_METRICS = {  # what the training loop itself logs
 
 def metric_help(groups: list[Group]) -> dict[str, tuple[str, str]]:
     """Metric -> unit and meaning, as the algorithms tell them; algorithms that are not known here tell nothing."""
-    from nacre.algorithms.registry import algorithm_class
+    from nacre.algorithms.registry import algorithm_class, shown
 
     found = dict(LOOP_METRICS)
-    for name in {group.first.algorithm for group in groups}:
+    for name in dict.fromkeys(g.first.algorithm for g in groups):
         told = attempt(name, [], lambda name=name: algorithm_class(name).metrics_help) or {}
-        found |= {key: (metric.unit, metric.meaning) for key, metric in told.items()}
+        for key, new in told.items():
+            unit, meaning = found.setdefault(key, (new.unit, new.meaning))
+            if (unit, meaning) != (new.unit, new.meaning):  # the same name, another meaning
+                found[key] = unit if unit == new.unit else "", f"{meaning}; of {shown(name)}: {new.meaning}"
     return found

@@ -115,7 +115,7 @@ class Run:
         """Where metrics, evaluations and params of a seed lie; None: of the first."""
         seed = self.seeds[0] if seed is None else seed
         if seed not in self.seeds:
-            raise UserError(f"{self.path} has no seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
+            raise UserError(f"{self.path} has no seed {seed!r}; its seeds are {', '.join(map(str, self.seeds))}")
         return seed_dir(self.path, self.config["seeds"], seed)
 
     @property

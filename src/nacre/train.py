@@ -214,15 +214,18 @@ def extend(run: runs.Run, env_steps: int | None) -> runs.Run:
     if env_steps is not None and env_steps < loop["env_steps"]:
         raise UserError(f"--env-steps can only be raised: the run has {loop['env_steps']:,}, got {env_steps:,}")
     by_time = done and loop["minutes"] is not None
+    stands = max((n for group in groups_of(run) if done for n in last_record(run, group)["env_steps"]), default=0)
     if done and (env_steps is None or (env_steps == loop["env_steps"] and not by_time)):
         why = f"its {loop['minutes']:g} minutes or " if by_time else ""
-        least = loop["env_steps"] if by_time else f"{loop['env_steps'] + 1} or more"
+        least = loop["env_steps"] if by_time else f"{max(loop['env_steps'], stands) + 1} or more"
         raise UserError(
             f"{run.path} is finished: it reached {why}its {loop['env_steps']:,} env steps. To train further: "
             f"nacre train --resume {run.path} --env-steps {least}"
         )
     if env_steps is None or (env_steps == loop["env_steps"] and not by_time):
         return run
+    if done and env_steps <= stands:
+        raise UserError(f"{run.path} stands at {stands:,} env steps already: give more than these, got {env_steps:,}")
     LoopConfig(**{**loop, "env_steps": env_steps})  # checks the range
     keep = {"env_steps": env_steps, "minutes": None if by_time else loop["minutes"]}
     return runs.change_loop(run, **keep)

@@ -76,6 +76,11 @@ class Pool:
         if id(env) in self.open:
             raise ValueError(f"{made} returned an environment that is in use; build a new one at each call")
         refuse_autoreset(made, env)
+        for name in ("observation_space", "action_space"):
+            if not isinstance(getattr(env, name, None), gymnasium.Space):
+                raise TypeError(
+                    f"{made} returned an environment without {name}: set it, a gymnasium.spaces object, in __init__"
+                )
         found = (env.observation_space, env.action_space)
         if self.spaces is None:
             self.spaces = found
