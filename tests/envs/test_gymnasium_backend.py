@@ -425,3 +425,11 @@ def test_one_name_of_a_number_is_one_name():
     env = family(Toy, uniform, train=4, test=2, horizon=5, name="toy", info="success")
     with pytest.raises(ValueError, match="info has no number 'success'"):
         step(env, begin(env)[0])
+
+
+def test_an_environment_without_spaces_is_told():
+    class Bare(gymnasium.Env):
+        pass
+
+    with pytest.raises(TypeError, match=r"without observation_space: set it, a gymnasium.spaces object"):
+        family(lambda task: Bare(), lambda rng, n: rng.uniform(-1, 1, (n, 1)), horizon=5)
