@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import synthetic
-from nacre import plotting, report
+from nacre import plotting, report, report_compare, results
 from nacre import report_figures as figures
 from nacre._errors import UserError
 from nacre.algorithms.registry import algorithm_class, shown
@@ -485,3 +485,10 @@ def test_metrics_of_one_name_and_two_meanings_are_told_apart():
     first, second = (algorithm_class(name).metrics_help["loss/policy"] for name in ("varibad", "pearl"))
     assert meaning == f"{first.meaning}; of {shown('pearl')}: {second.meaning}"
     assert unit == (first.unit if first.unit == second.unit else "")
+
+
+def test_a_page_tells_the_same_gain_as_the_table():
+    by_task = np.random.default_rng(0).normal(size=(1, 20, 3))
+    group = SimpleNamespace(final=SimpleNamespace(by_seed=by_task, shots=by_task.mean((0, 1))), all_tasks=False)
+    found = results.summary(by_task[:, None])
+    assert report_compare.gain(group) == pytest.approx((found["gain"], *found["gain_interval"]))

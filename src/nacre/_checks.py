@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -31,9 +32,11 @@ def _require(config: Any, names: str, good: Callable[[Any], bool], what: str) ->
 
 
 def require_type(name: str, value: Any, hint: Any) -> None:
-    """Raise ValueError unless the value is of the annotated type."""
+    """Raise ValueError unless the value is of the annotated type, and finite."""
     if not fits(value, hint):
         raise ValueError(f"{name} must be {describe(hint)}, got {value!r}")
+    if isinstance(value, Real) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
 
 
 def fits(value: Any, hint: Any) -> bool:

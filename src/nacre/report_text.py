@@ -194,7 +194,9 @@ def tiles(group: Group) -> list[dict[str, str]]:
                 {"value": number(final.references["oracle"][-1]), "label": "return of the oracle, which knows the task"}
             )
     if last:
-        out.append({"value": f"{last.get('env_steps', 0):,}", "label": "env steps of training"})
+        steps, measured = last.get("env_steps", 0), final.env_steps if final is not None else None
+        older = "" if measured in (None, steps) else f"; the returns are from {measured:,}"
+        out.append({"value": f"{steps:,}", "label": f"env steps of training{older}"})
         minutes = minutes_of(group)
         out += [{"value": minutes, "label": "minutes of training"}] if minutes else []
     return out

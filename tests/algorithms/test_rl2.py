@@ -271,6 +271,13 @@ def test_memory_lasts_as_long_as_it_should(reset, fed, kept):
     assert changed.mean() > 0.7 if kept else not changed.any()
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_settings_must_be_finite(value):
+    for name in ("learning_rate", "clip", "initial_std", "max_gradient"):
+        with pytest.raises(ValueError, match=f"{name} must"):
+            Config(**{name: value})
+
+
 @partial(jax.jit, static_argnums=0)
 def core_inputs(rl2: RL2, seen):
     before = seen.obs, seen.obs_before, seen.action_before, seen.reward_before, seen.over_before, seen.begun
