@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from nacre.envs.backends.gymnasium import family, single
+from nacre.envs.registry import make_family
 
 
 class Toy(gymnasium.Env):
@@ -433,3 +434,10 @@ def test_an_environment_without_spaces_is_told():
 
     with pytest.raises(TypeError, match=r"without observation_space: set it, a gymnasium.spaces object"):
         family(lambda task: Bare(), lambda rng, n: rng.uniform(-1, 1, (n, 1)), horizon=5)
+
+
+def test_what_a_family_function_of_ones_own_raises_is_told_with_its_line(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def pars(low: float = 0.7):\n    return 1 / (low - low)\n")
+    with pytest.raises(ValueError, match=r"mine.py raised ZeroDivisionError.*line 2"):
+        make_family(f"{file}:pars", low=0.5)

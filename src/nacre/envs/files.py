@@ -44,17 +44,20 @@ def load_from_file(name: str, kind: str = "task family") -> Any:
         stat = path.stat()
         module = executed(path.resolve(), stat.st_mtime_ns, stat.st_size)
     except Exception as error:
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path.resolve()
-        ]
-        where = [f"line {line}" for line in lines[-1:]]
-        raise ValueError(f"{kind} {name!r}: {path} raised {told(error, *where)}") from error
+        raise of_file(name, kind, error) from error
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise ValueError(f"{kind} {name!r}: {path} has no object {attribute!r}.{close_matches(attribute, public)}")
     return getattr(module, attribute)
+
+
+def of_file(name: str, kind: str, error: Exception) -> ValueError:
+    """What the code of `path/file.py:name` raised, and in which of its lines."""
+    path, _ = parts(name)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    where = [f"line {line}" for line in lines[-1:]]
+    return ValueError(f"{kind} {name!r}: {path} raised {told(error, *where)}")
 
 
 @functools.lru_cache(maxsize=32)

@@ -5,7 +5,7 @@ import importlib
 import inspect
 from typing import Any
 
-from nacre.envs.files import close_matches, is_file, load_from_file
+from nacre.envs.files import close_matches, is_file, load_from_file, of_file
 
 # name -> (module:class, one line for `nacre list`); the class is a frozen dataclass whose fields are the parameters
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -191,7 +191,14 @@ def built(name: str, found: Any, params: dict[str, Any]) -> Any:
             f"task family {name!r} cannot be made: {error}; expected a function or class that can be called with the "
             "given parameters and returns an Environment, e.g. one made by nacre.family(make, sample_tasks)"
         ) from error
-    return found(**params)
+    try:
+        return found(**params)
+    except (ValueError, TypeError, ImportError, OSError):  # which say what was wrong
+        raise
+    except Exception as error:
+        if not is_file(name):
+            raise
+        raise of_file(name, "task family", error) from error
 
 
 def no_params(name: str, params: dict[str, Any]) -> ValueError:
