@@ -252,7 +252,7 @@ def test_evaluate_prints_one_json_object(trained, capsys):
     (["evaluate", "{run}", "--checkpoint", "77"], "has no checkpoint 77.* It has 0, "),
     (["evaluate", "{run}", "--episodes", "0"], "episodes must be at least 1"),
     (["evaluate", "{run}/seed-3"], "has no seed '3'"),
-    (["evaluate", "{run}", "--save", "--explore"], "--save is for the measurement .*leave --explore out"),
+    (["evaluate", "{run}", "--save", "--explore"], "--save is for a whole run .*leave .*--explore"),
     (["train", "--resume", "{run}"], r"is finished: it reached its 1,000 env steps.*--env-steps \d+ or more"),
     (["train", "--resume", "{run}", "--env-steps", "900"], "can only be raised"),
     (["train", "--resume", "{run}", "--hidden", "9"], r"another hidden \(9,\) \(the run has \(8,\)\)"),

@@ -492,6 +492,11 @@ class WrongShape(PointRobot):
 @pytest.mark.parametrize("given, message", [
     ({"seeds": [0, 0]}, "seed 0 is given more than once"),
     ({"seeds": []}, "at least one seed"),
+    ({"seeds": 3}, "seeds must be several whole numbers, .* got 3; one alone is seed=3"),
+    ({"hooks": 3}, "hooks must be functions of an Evaluation, got 3"),
+    ({"hooks": [None]}, "hooks must be functions of an Evaluation, got None"),
+    ({"env_params": 3}, "env_params must be a dict of the family's parameters, got 3"),
+    ({"preset": None}, "unknown preset 'None'. Known: fast, paper"),
     ({"seed": -1}, "whole number from 0 to"),
     ({"seed": 1, "seeds": [0, 1]}, "not both"),
     ({"env_steps": 19}, "the first collection of counting:Counting on point-robot alone takes 20"),
@@ -517,6 +522,10 @@ def test_bad_values(tmp_path, given, message):
 def test_unknown_algorithms(tmp_path):
     with pytest.raises(ValueError, match=r"unknown algorithm 'perl'. Did you mean pearl"):
         train("perl", "point-robot", out=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"expected an algorithm's name, such as 'pearl', .* got None"):
+        train(None, "point-robot", out=tmp_path / "run")
+    with pytest.raises(ValueError, match="expected the path of a run directory, got None"):
+        resume(None)
     with pytest.raises(ValueError, match=r"cannot be imported: .*nowhere"):
         train("nowhere:Algorithm", "point-robot", out=tmp_path / "run")
     with pytest.raises(ValueError, match=r"PEARL has no paper preset for 'gymnasium/CartPole-v1'"):

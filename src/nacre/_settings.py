@@ -5,7 +5,7 @@ import importlib
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,14 @@ def make_plan(
     that are not as the preset has them. start_from: the run whose networks it begins with. Raises ValueError for
     anything unknown, of the wrong type, or out of range."""
     seeds = check_seeds(seeds)
+    if not isinstance(env_params or {}, Mapping):
+        raise UserError(f"env_params must be a dict of the family's parameters, got {env_params!r}")
     env, origin = find_family(family, dict(env_params or {}))
     check_family(env, origin)
     values = dict(values or {})
     by_name = isinstance(algorithm, str)
+    if not by_name and not hasattr(algorithm, "config"):
+        raise UserError(f"expected an algorithm's name, such as 'pearl', or one made of its class, got {algorithm!r}")
     name = absolute(algorithm) if by_name else registry.name_of(algorithm)
     defaults = preset_values(name, preset, origin["env"], env.spec)
     known = fields_of(registry.config_class(name))
@@ -118,6 +122,10 @@ def make_plan(
 
 def check_seeds(seeds: Any) -> tuple[int, ...]:
     """As ints; raises UserError unless they are different whole numbers that a JAX key can be made of."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise UserError(
+            f"seeds must be several whole numbers, as in [0, 1, 2], got {seeds!r}; one alone is seed={seeds!r}"
+        )
     seeds = tuple(map(check_seed, seeds))
     if not seeds:
         raise UserError("give at least one seed, as in --seeds 0 1 2")
@@ -187,7 +195,7 @@ def presets_of(algorithm: str) -> Callable[[str, str, Any], dict[str, Any]] | No
 def preset_values(algorithm: str, preset: str, family: str, spec: Any) -> dict[str, Any]:
     """What the preset says. An algorithm without presets has its Config's defaults."""
     if preset not in ("fast", "paper"):
-        raise unknown("preset", preset, ["fast", "paper"])
+        raise unknown("preset", str(preset), ["fast", "paper"])
     known = presets_of(algorithm)
     if known is None and preset != "fast":
         raise UserError(

@@ -169,16 +169,15 @@ def evaluate(words: list[str]) -> int:
 
         _platform.prepare()
         run = open_run(path)
-        if save and (
-            given["split"] != "test" or given["checkpoint"] is not None or len(run.seeds) < len(run.config["seeds"])
-        ):
-            raise UserError(
-                "--save is for a whole run as it stands, on its test tasks: leave --split, --checkpoint and seed-N out"
+        if save:
+            part = (
+                given["split"] != "test" or given["checkpoint"] is not None or len(run.seeds) < len(run.config["seeds"])
             )
-        if save and given["explore"]:
-            raise UserError(
-                "--save is for the measurement that reports show, which acts as at meta-test: leave --explore out"
-            )
+            if part or given["explore"]:
+                raise UserError(
+                    "--save is for a whole run as it stands, on its test tasks, acting as at meta-test: leave --split, "
+                    "--checkpoint, --explore and seed-N out"
+                )
         result = evaluate(run, **given, tell=_progress.Measuring(given["split"]))
     if save:
         result.save(run.path / "result.json")

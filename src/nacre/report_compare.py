@@ -1,12 +1,14 @@
 """Whether one agent is better than another, and what an agent gains by adapting: differences task by task, which are far surer than
 two means beside each other, since most of what makes returns differ is the task."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from nacre import stats
-from nacre.report_summary import RESAMPLES, Group, mean_and_interval
+from nacre.report_summary import RESAMPLES, Group
+from nacre.results import intervals
 
 
 @dataclass
@@ -25,10 +27,12 @@ def gain(group: Group) -> tuple[float, float, float] | None:
     final = group.final
     if final is None or len(final.shots) < 2 or final.by_seed is None:
         return None
-    values = final.by_seed
-    # drawn as for the table of nacre evaluate, which so has the same numbers
-    mean, (low, high) = mean_and_interval(values[..., -1:] - values[..., :1], group.all_tasks, 2000)
-    return float(mean[0]), float(low[0]), float(high[0])
+    less = final.by_seed[..., -1:] - final.by_seed[..., :1]
+    known = None
+    if np.isfinite(less).all():
+        known = intervals(less, 0, group.all_tasks)[0]  # as the table of nacre evaluate draws it
+    low, high = known or (math.nan, math.nan)
+    return float(less.mean()), low, high
 
 
 def same_tasks(a: Group, b: Group) -> bool:

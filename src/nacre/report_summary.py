@@ -163,11 +163,11 @@ def show(value: Any) -> str:
 # --------------------------------------------------------------------------------------------------- summarising
 
 
-def mean_and_interval(values: np.ndarray, all_tasks: bool, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_interval(values: np.ndarray, all_tasks: bool) -> tuple[np.ndarray, np.ndarray]:
     """Returns [S, N, K] -> mean [K], 95 % interval [2, K], see stats.of_means; NaN where there is none."""
     if not np.isfinite(values).all() or values.shape[:2] == (1, 1):
         return values.mean(axis=(0, 1)), np.full((2, values.shape[-1]), np.nan)
-    return stats.mean(values), stats.of_means(values, np.random.default_rng(0), all_tasks, resamples)
+    return stats.mean(values), stats.of_means(values, np.random.default_rng(0), all_tasks, RESAMPLES)
 
 
 def learning_curve(seeds: list[Seed], all_tasks: bool = False) -> Curve:

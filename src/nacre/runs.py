@@ -22,6 +22,7 @@ import time
 import warnings
 import zlib
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,8 @@ def open_run(path: str | Path, family: Any = None) -> Run:
 
     Raises UserError where there is no run, or one that another version of Nacre wrote.
     """
+    if not isinstance(path, str | PathLike):
+        raise UserError(f"expected the path of a run directory, got {path!r}")
     path = Path(path).expanduser()
     seed, full = None, path.resolve()
     if not (path / "config.json").is_file() and full.name.startswith("seed-"):

@@ -53,13 +53,13 @@ def train(
         raise UserError(f"give seed ({seed}) or seeds ({list(seeds)}), not both")
     given = {"env_steps": env_steps, "minutes": minutes}
     values |= {name: value for name, value in given.items() if value is not None}
-    chosen = tuple(seeds) if seeds is not None else (seed,)
+    chosen = seeds if seeds is not None else (seed,)
     _platform.prepare()
     plan = make_plan(
         algorithm, family, preset=preset, seeds=chosen, env_params=env_params, values=values, start_from=start_from
     )
     with as_interrupts():
-        run = start(plan, out, hooks=hooks, quiet=not progress)
+        run = start(plan, out, hooks=functions(hooks), quiet=not progress)
     return _agent(run)
 
 
@@ -79,8 +79,17 @@ def resume(
     """
     _platform.prepare()
     with as_interrupts():
-        opened = go_on(run, env_steps, family=family, hooks=hooks, quiet=not progress)
+        opened = go_on(run, env_steps, family=family, hooks=functions(hooks), quiet=not progress)
     return _agent(opened)
+
+
+def functions(hooks: Any) -> tuple[Hook, ...]:
+    """Hooks, if they can be called; raises UserError before anything is made."""
+    hooks = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+    for hook in hooks:
+        if not callable(hook):
+            raise UserError(f"hooks must be functions of an Evaluation, got {hook!r}")
+    return hooks
 
 
 def _agent(run: runs.Run) -> Any:

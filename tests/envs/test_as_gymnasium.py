@@ -96,5 +96,7 @@ def test_actions_that_do_not_fit(action):
 def test_parameters_beside_an_object_are_refused_and_its_backend_is_obeyed():
     with pytest.raises(ValueError, match="horizon: parameters go with a family's name"):
         make(CheetahVel(), 1.0, horizon=5)
+    with pytest.raises(ValueError, match="expected a family's name, such as 'cheetah-vel', or an Environment, got 3"):
+        make(3, 1.0)
     pytest.importorskip("mujoco.mjx")
     assert make(CheetahVel(backend="mjx"), 1.0).env.spec.jittable

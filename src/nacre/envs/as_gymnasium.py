@@ -23,6 +23,8 @@ def make(family: str | Environment, task: Any, **params: Any) -> "TaskEnv":
         raise ValueError(
             f"{', '.join(params)}: parameters go with a family's name; set them in the object that you pass"
         )
+    if not hasattr(family, "spec"):
+        raise ValueError(f"expected a family's name, such as 'cheetah-vel', or an Environment, got {family!r}")
     return TaskEnv(simulated(family), task)
 
 
