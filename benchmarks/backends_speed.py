@@ -1,10 +1,11 @@
-"""Env steps per second of the MuJoCo families in MuJoCo's own library and in JAX (MJX), with a policy of three layers of 300 in
-the loop, and from which number of tasks on MJX is ahead. Needs the extra mjx, and is meant for a GPU.
+"""Env steps per second of the MuJoCo families in MuJoCo's own library, in JAX (MJX) and in MuJoCo Warp, with a policy of three
+layers of 300 in the loop, and from which number of tasks on each is ahead of the first. Needs the extra warp, which brings both,
+and is meant for a GPU.
 
     python benchmarks/backends_speed.py                       # 256, 2048 and 8192 tasks, whole episodes
     python benchmarks/backends_speed.py --families hopper-params --rows 4 --horizon 5    # on a CPU: minutes, most of it compiling
 
-Both collect as PEARL does: episodes of `--horizon` env steps, everything recorded, rows begin again where they fall. Compiling is
+All collect as PEARL does: episodes of `--horizon` env steps, everything recorded, rows begin again where they fall. Compiling is
 measured apart. Way by way, best of `--turns` episodes.
 """
 
@@ -51,20 +52,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[256, 2048, 8192], help="tasks at once")
     parser.add_argument("--horizon", type=int, default=200, help="env steps per episode")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--backends", nargs="+", default=["mjx", "warp"], choices=("mjx", "warp"))
     args = parser.parse_args()
     print(f"{jax.devices()[0].device_kind}, {cores()} cores, MuJoCo {mujoco.__version__}, JAX {jax.__version__}")
-    print(f"{'env steps/s':<16}{'rows':>6}{'c':>12}{'mjx':>12}{'mjx / c':>9}{'compiling':>11}")
-    for name in args.families:
-        ahead = None
+    others = args.backends
+    heads = "".join(f"{name:>12}{name + ' / c':>10}{'compiling':>11}" for name in others)
+    print(f"{'env steps/s':<16}{'rows':>6}{'c':>12}{heads}")
+    for family in args.families:
+        ahead = {}
         for rows in args.rows:
-            c, _ = measure(name, "c", rows, args.horizon, args.turns)
-            mjx, compiling = measure(name, "mjx", rows, args.horizon, args.turns)
-            print(f"{name:<16}{rows:>6}{c:>12,.0f}{mjx:>12,.0f}{mjx / c:>9.3f}{compiling:>9.0f} s", flush=True)
-            ahead = rows if ahead is None and mjx > c else ahead
-        print(
-            f"{name}: MJX is ahead from {ahead} tasks on" if ahead else f"{name}: MJX is behind at all sizes",
-            flush=True,
-        )
+            c, _ = measure(family, "c", rows, args.horizon, args.turns)
+            print(f"{family:<16}{rows:>6}{c:>12,.0f}", end="", flush=True)
+            for name in others:
+                speed, compiling = measure(family, name, rows, args.horizon, args.turns)
+                print(f"{speed:>12,.0f}{speed / c:>10.3f}{compiling:>9.0f} s", end="", flush=True)
+                if speed > c:
+                    ahead.setdefault(name, rows)
+            print(flush=True)
+        for name in others:
+            where = f"is ahead from {ahead[name]} tasks on" if name in ahead else "is behind at all sizes"
+            print(f"{family}: {name} {where}", flush=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ def imports() -> str:
 
 def extras() -> str:
     """Optional packages; those that are there must fit the rest."""
-    meta_world, mjx, mujoco = (_platform.version(name) for name in ("metaworld", "mujoco-mjx", "mujoco"))
+    names = "metaworld", "mujoco-mjx", "warp-lang", "mujoco"
+    meta_world, mjx, warp, mujoco = map(_platform.version, names)
     if meta_world and mujoco != "3.3.0":
         raise TroubleError(
             f"Meta-World {meta_world} is made for MuJoCo 3.3.0, its rewards differ with {mujoco}; in an environment of its "
@@ -86,7 +87,7 @@ def extras() -> str:
         )
     if mjx and mjx != mujoco:
         raise TroubleError(f"MJX {mjx} and MuJoCo {mujoco} must be of one version: pip install mujoco-mjx=={mujoco}")
-    found = {"metaworld (ml1, ml10, ml25, ml45)": meta_world, "mjx (--backend mjx)": mjx}
+    found = {"metaworld (ml1, ml10, ml25, ml45)": meta_world, "mjx (--backend mjx)": mjx, "warp (--backend warp)": warp}
     return "; ".join(f"{name}: {version or 'not installed'}" for name, version in found.items())
 
 

@@ -151,7 +151,9 @@ def test_blocks_and_goals_lie_in_their_bands():
 
 
 def test_boxes_are_not_simulated_in_jax():
-    with pytest.raises(ValueError, match=r"block-push: backend must be 'c': MJX takes many minutes .* got 'mjx'"):
+    with pytest.raises(
+        ValueError, match=r"block-push: backend must be 'c' or 'warp': MJX takes many minutes .* got 'mjx'"
+    ):
         BlockPush(backend="mjx")
 
 

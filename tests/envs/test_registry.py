@@ -53,6 +53,12 @@ def test_unknown_names(name, params, message):
         registry.make_family(name, **params)
 
 
+@pytest.mark.parametrize("name", [3, None])
+def test_names_are_strings(name):
+    with pytest.raises(ValueError, match=f"name is a string like 'cheetah-vel', got {name}"):
+        registry.make_family(name)
+
+
 def test_gymnasium_environments():
     assert registry.make_family("gymnasium/CartPole-v1").spec.horizon == 500
     assert registry.make_family("gymnasium/CartPole-v1", horizon=7).spec.horizon == 7

@@ -127,7 +127,7 @@ class AntDir:
     horizon: int = 200  # env steps of 0.05 s per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "ant-dir"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -167,7 +167,7 @@ class AntDir2D:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "ant-dir-2d"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -201,7 +201,7 @@ class AntGoal:
     n_test: int = 30  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "ant-goal"
     trial: ClassVar[tuple[int, int]] = (3, 2)

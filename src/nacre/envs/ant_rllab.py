@@ -104,7 +104,7 @@ class MamlAntDir:
     horizon: int = 200  # env steps of 0.02 s per episode
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "maml/ant-dir"
     trial: ClassVar[tuple[int, int]] = (2, 1)
@@ -155,7 +155,7 @@ class MamlAntVel:
     n_test: int = 40  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "maml/ant-vel"
     trial: ClassVar[tuple[int, int]] = (2, 1)
@@ -204,7 +204,7 @@ class MamlAntGoal:
     n_test: int = 40  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "maml/ant-goal"
     trial: ClassVar[tuple[int, int]] = (2, 1)

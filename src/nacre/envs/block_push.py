@@ -76,7 +76,7 @@ class BlockPush:
     n_test: int = 30  # test tasks, the first of 100 that the same stream draws next
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: MuJoCo's own library; not in JAX (MJX)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "warp": for GPUs (an extra); not "mjx"
 
     name: ClassVar[str] = "block-push"
     trial: ClassVar[tuple[int, int]] = maesn.TRIAL
@@ -87,8 +87,10 @@ class BlockPush:
 
     @functools.cached_property
     def spec(self) -> EnvSpec:
-        good = self.backend == "c"
-        locomotion.require(self, "backend", good, "be 'c': MJX takes many minutes to compile contacts of boxes")
+        good = self.backend != "mjx"
+        locomotion.require(
+            self, "backend", good, "be 'c' or 'warp': MJX takes many minutes to compile contacts of boxes"
+        )
         maesn.check(self)
         note = maesn.note(self, "-5 |b - g|", "-5 |g|")
         return locomotion.make_spec(self, NAMES, TASK_NAMES, note, bound=FORCE, actions=3, dt=DT)

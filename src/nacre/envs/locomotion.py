@@ -8,11 +8,11 @@ tasks are drawn have `n_train`, `n_test` and a method draw(rng, n), where rng is
 import dataclasses
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from nacre.envs.backends.mujoco import host_generator
+from nacre.envs.backends.mujoco import Backend, host_generator
 from nacre.types import Array, Box, EnvSpec, Key
 
 TASK_SEED = 1337  # oyster's where it fixes one; ours, for the same counts, where it leaves tasks unseeded
@@ -55,7 +55,7 @@ def check(family: Any) -> None:
     """Raise ValueError for a horizon, a number of threads or of tasks that is out of range."""
     whole = lambda name, least: isinstance(value := getattr(family, name, 1), Integral) and value >= least  # noqa: E731
     require(family, "horizon", whole("horizon", 1), "be at least 1 env step")
-    require(family, "backend", family.backend in ("c", "mjx"), "be 'c' or 'mjx'")
+    require(family, "backend", family.backend in get_args(Backend), "be 'c', 'mjx' or 'warp'")
     require(family, "threads", whole("threads", 0), "be 0 (all cores) or a positive number")
     for name in ("n_train", "n_test"):
         require(family, name, whole(name, 1), "be at least 1")

@@ -159,7 +159,7 @@ class WalkerParams:
     n_test: int = 10  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "walker-params"
     trial: ClassVar[tuple[int, int]] = (3, 2)
@@ -208,7 +208,7 @@ class HopperParams:
     n_test: int = 10  # test tasks, the next ones of the same stream
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "hopper-params"
     trial: ClassVar[tuple[int, int]] = (3, 2)

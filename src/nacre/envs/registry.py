@@ -136,6 +136,8 @@ def make_family(name: str, **params: Any) -> Any:
     params: the family's parameters (fields of its dataclass; `horizon` and `processes` for a gymnasium environment). Raises
     ValueError, with close matches, for an unknown name or parameter, and for a file that does not bring an Environment.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a task family's name is a string like 'cheetah-vel', got {name!r}; nacre list shows all")
     if name.startswith(GYMNASIUM):
         from nacre.envs.backends.gymnasium import single
 
@@ -148,7 +150,7 @@ def make_family(name: str, **params: Any) -> Any:
 
 def simulated(env: Any) -> Any:
     """A family on the back end that its field `backend` names; any other Environment as it is."""
-    if getattr(env, "backend", "c") != "mjx":
+    if getattr(env, "backend", "c") not in ("mjx", "warp"):
         return env
     from nacre.envs.backends.mjx import MjxFamily
 

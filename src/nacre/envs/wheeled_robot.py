@@ -40,7 +40,7 @@ class WheeledRobot:
     n_test: int = 30  # test tasks, the first of 100 that the same stream draws next
     threads: int = 0  # threads that step the simulation; 0: all cores
     record_qpos: bool = False  # also return the pose in info, so that episodes can be drawn
-    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx": in JAX, for GPUs (an extra)
+    backend: mjc.Backend = "c"  # who simulates: "c": MuJoCo's own library; "mjx", "warp": for GPUs (extras)
 
     name: ClassVar[str] = "wheeled-robot"
     trial: ClassVar[tuple[int, int]] = maesn.TRIAL

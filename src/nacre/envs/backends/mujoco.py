@@ -16,7 +16,7 @@ import numpy as np
 from nacre.envs.backends.mujoco_physics import Physics
 from nacre.types import Array, EnvSpec, Key, Step, task_count
 
-Backend = Literal["c", "mjx"]
+Backend = Literal["c", "mjx", "warp"]
 HUGE = 1e10  # MuJoCo's own limit (mjMAXVAL) above which a number counts as diverged
 
 
