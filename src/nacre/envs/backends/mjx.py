@@ -84,6 +84,11 @@ class MjxFamily:
         """Which of MJX's implementations."""
         return BACKENDS[self.rules.backend][0]
 
+    @property
+    def named(self) -> dict[str, str]:
+        """MJX's argument for it; older ones have none, and JAX is what all begin with."""
+        return {} if self.impl == "jax" else {"impl": self.impl}
+
     @functools.cached_property
     def host_model(self) -> Any:
         """MuJoCo's model, without what neither implementation knows."""
@@ -101,7 +106,7 @@ class MjxFamily:
         """The model on the device. Warp computes at the end of each forward pass what rules want of `mj_step`'s successors."""
         mjx = imported()
         with jax.ensure_compile_time_eval():
-            model = mjx.put_model(self.host_model, impl=self.impl)
+            model = mjx.put_model(self.host_model, **self.named)
         if self.impl != "warp":
             return model
         finish = self.rules.physics.finish
@@ -112,7 +117,7 @@ class MjxFamily:
     @functools.cached_property
     def room(self) -> tuple[int, int]:
         """Contacts and rows of constraints that one simulation can have at most, as MJX counts them."""
-        inside = imported().make_data(self.host_model, impl="jax")._impl
+        inside = imported().make_data(self.host_model)._impl
         return inside.contact.dist.shape[0], inside.efc_J.shape[0]
 
     def blank(self, rows: int) -> Any:
@@ -121,7 +126,7 @@ class MjxFamily:
         if self.impl == "warp":
             contacts, constraints = self.room
             room = {"naconmax": max(1, rows * contacts), "njmax": max(1, constraints)}
-        return imported().make_data(self.host_model, impl=self.impl, **room)
+        return imported().make_data(self.host_model, **self.named, **room)
 
     def sample_tasks(self, key: Key, n: int) -> Any:
         """n fresh tasks, on the device."""
