@@ -55,21 +55,20 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=["mjx", "warp"], choices=("mjx", "warp"))
     args = parser.parse_args()
     print(f"{jax.devices()[0].device_kind}, {cores()} cores, MuJoCo {mujoco.__version__}, JAX {jax.__version__}")
-    others = args.backends
-    heads = "".join(f"{name:>12}{name + ' / c':>10}{'compiling':>11}" for name in others)
+    heads = "".join(f"{name:>12}{name + ' / c':>10}{'compiling':>11}" for name in args.backends)
     print(f"{'env steps/s':<16}{'rows':>6}{'c':>12}{heads}")
     for family in args.families:
         ahead = {}
         for rows in args.rows:
             c, _ = measure(family, "c", rows, args.horizon, args.turns)
             print(f"{family:<16}{rows:>6}{c:>12,.0f}", end="", flush=True)
-            for name in others:
+            for name in args.backends:
                 speed, compiling = measure(family, name, rows, args.horizon, args.turns)
                 print(f"{speed:>12,.0f}{speed / c:>10.3f}{compiling:>9.0f} s", end="", flush=True)
                 if speed > c:
                     ahead.setdefault(name, rows)
             print(flush=True)
-        for name in others:
+        for name in args.backends:
             where = f"is ahead from {ahead[name]} tasks on" if name in ahead else "is behind at all sizes"
             print(f"{family}: {name} {where}", flush=True)
 

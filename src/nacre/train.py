@@ -50,7 +50,7 @@ def train(
     done and raises KeyboardInterrupt; `resume` goes on from there.
     """
     if seeds is not None and seed != 0:
-        raise UserError(f"give seed ({seed}) or seeds ({list(seeds)}), not both")
+        raise UserError(f"give seed ({seed}) or seeds ({seeds!r}), not both")
     given = {"env_steps": env_steps, "minutes": minutes}
     values |= {name: value for name, value in given.items() if value is not None}
     chosen = seeds if seeds is not None else (seed,)
